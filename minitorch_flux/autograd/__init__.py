@@ -1,0 +1,33 @@
+"""The tape: tensors, operations, the walk backwards, and functions of functions."""
+
+from .custom import custom_gradient
+from .operation import OPERATIONS, Operation, TapeError, operation
+from .recording import debug, is_recording, no_grad, record
+from .tensor import Buffer, Param, Tensor, tensor
+from .transforms import alias, gradient, hessian, jacobian, vjp, withgradient
+from .tree import Gradients, Structure, parameters
+
+__all__ = [
+    "OPERATIONS",
+    "Buffer",
+    "Gradients",
+    "Operation",
+    "Param",
+    "Structure",
+    "TapeError",
+    "Tensor",
+    "alias",
+    "custom_gradient",
+    "debug",
+    "gradient",
+    "hessian",
+    "is_recording",
+    "jacobian",
+    "no_grad",
+    "operation",
+    "parameters",
+    "record",
+    "tensor",
+    "vjp",
+    "withgradient",
+]

@@ -1,0 +1,64 @@
+"""What is recorded, and when.
+
+Every tensor has a ``track``: 0 constant, 1 a parameter (recorded inside a recording scope only), 2 the user's own
+``tensor(..., requires_grad=True)`` and everything computed from recorded tensors. Every thread has a level: 0 inside
+``no_grad``, 1 ordinarily, 2 inside a recording scope. A tensor is recorded where ``track + level > 2``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+OFF, PLAIN, RECORDING = 0, 1, 2
+
+
+class _State(threading.local):
+    level = PLAIN
+    debug = False
+
+
+state = _State()
+
+
+@contextmanager
+def at_level(level: int) -> Iterator[None]:
+    """Run the body at a recording level; the level before comes back whatever happens."""
+    before, state.level = state.level, level
+    try:
+        yield
+    finally:
+        state.level = before
+
+
+def record() -> object:
+    """``with record():`` parameters are recorded (and layers are in train mode) in the body, in this thread.
+
+    Afterwards ``loss.backward()`` leaves each parameter's gradient in its ``.grad``.
+    """
+    return at_level(RECORDING)
+
+
+def no_grad() -> object:
+    """``with no_grad():`` nothing is recorded in the body, and automatic layers are in test mode."""
+    return at_level(OFF)
+
+
+def is_recording() -> bool:
+    """True inside a recording scope of this thread: what *automatic* train mode asks."""
+    return state.level == RECORDING
+
+
+@contextmanager
+def debug(on: bool = True) -> Iterator[None]:
+    """``with debug():`` the tape keeps a checksum of every array that it saves.
+
+    A saved array that anybody writes to before the backward pass, the caller's own in-place write included, is then
+    reported by the name of the op that saved it. Slow: every saved array is read twice.
+    """
+    before, state.debug = state.debug, bool(on)
+    try:
+        yield
+    finally:
+        state.debug = before

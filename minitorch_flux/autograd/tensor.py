@@ -1,0 +1,258 @@
+"""Tensor: an array that knows how it was computed.
+
+The operators and NumPy's methods (``sum``, ``reshape``, ...) are attached by ``ops/methods.py``: this file holds only
+what a tensor *is*.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backend import Array, as_array, device_of, is_float, refuse_complex, to_device
+from .recording import state
+
+if TYPE_CHECKING:
+    from .operation import Node
+
+
+class Tensor:
+    """An array and, if it was recorded, the operation that made it.
+
+    ``data`` is the array (NumPy or CuPy), ``grad`` the gradient that ``backward`` left (None before). A tensor is never
+    changed in place by an op; only the library's own updates (optimisers, loading) write to parameters.
+    """
+
+    __slots__ = ("__weakref__", "base", "data", "grad", "node", "output", "track", "version")
+
+    __array_ufunc__ = None  # so that ``array + tensor`` reaches Tensor.__radd__
+    __hash__ = object.__hash__  # by identity, although == compares elementwise
+
+    data: Array
+    grad: Any
+    node: Node | None  # the operation that made it
+    output: int  # which output of the node it is
+    track: int  # see recording.py
+    version: int  # how often the library has written to the data in place
+    base: Tensor | None  # the leaf whose memory this tensor shares, if any
+
+    def __init__(self, data: Any, track: int = 0) -> None:
+        if isinstance(data, Tensor):
+            data = data.data
+        self.data = data if type(data) is np.ndarray else as_array(data)
+        self.track = track
+        self.node = self.grad = self.base = None
+        self.output = self.version = 0
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the numbers."""
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.data.size
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of the elements."""
+        return self.data.nbytes
+
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda:N"``."""
+        return device_of(self.data)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this tensor (for a parameter: inside a recording scope)."""
+        return self.track > 0
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
+        if self.node is not None:
+            raise ValueError("requires_grad can be set on leaves only; this tensor was computed by "
+                             f"{self.node.op.name}; use .detach() for a constant copy")
+        if on and not is_float(self.dtype):
+            raise TypeError(f"only floating-point tensors can require gradients, this one has dtype {self.dtype}")
+        self.track = self._leaf_track if on else 0
+
+    _leaf_track = 2
+
+    @property
+    def recorded(self) -> bool:
+        """Whether an operation on this tensor is recorded here and now."""
+        return self.track + state.level > 2
+
+    # -- ways out --------------------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """The numbers as a NumPy array, copied from the GPU if need be.
+
+        A recorded tensor and a parameter give a read-only view: the tape may still need these numbers.
+        """
+        a = to_device(self.data, "cpu")
+        if self.track and a is self.data:
+            a = a.view()
+            a.flags.writeable = False
+        return a
+
+    def item(self) -> float | int | bool:
+        """The one element as a Python number."""
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """The numbers as nested lists."""
+        return self.data.tolist()
+
+    def detach(self) -> Tensor:
+        """The same numbers as a constant: no gradient flows through it. The memory is shared."""
+        t = Tensor(self.data)
+        t.base = self.base or (self if self.node is None else None)
+        return t
+
+    def backward(self, dy: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor to the ``.grad`` of every leaf that it was computed from.
+
+        ``dy``: the incoming gradient, of this tensor's shape; may be left out for a single element (then 1).
+        ``retain_graph``: keep the saved values for another backward pass.
+        ``create_graph``: record the backward pass itself; the ``.grad`` are then tensors.
+        """
+        from .walk import backward
+
+        backward(self, dy, retain_graph=retain_graph, create_graph=create_graph)
+
+    def _refuse(self, what: str) -> None:
+        raise TypeError(
+            f"{what} cannot take a recorded Tensor (shape {self.shape}): it would leave the tape. "
+            "Use the function of the same name in minitorch_flux, or .numpy() to leave on purpose"
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.recorded:
+            self._refuse("numpy.asarray")
+        a = self.numpy()
+        return np.array(a, dtype, copy=copy) if dtype is not None or copy else a
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise TypeError(f"numpy.{func.__name__} does not take a Tensor: use minitorch_flux.{func.__name__} where it "
+                        "exists, or .numpy() to leave the tape on purpose")
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("a Tensor cannot be changed in place, the tape may still need its values: use flux.where(mask, "
+                        "value, t), flux.stack / flux.concatenate, or t.scatter(...)")
+
+    # -- Python's protocols ----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a Tensor without axes")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth value of a Tensor with {self.size} elements is ambiguous: use .any() or .all()")
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.data.item())
+
+    def __int__(self) -> int:
+        return int(self.data.item())
+
+    def __index__(self) -> int:
+        return self.data.__index__()
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        body = np.array2string(to_device(self.data, "cpu"), separator=", ", prefix=name + "(", threshold=200)
+        notes = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
+        notes += "" if self.device == "cpu" else f", device={self.device!r}"
+        if self.node is not None:
+            notes += f", made by {self.node.op.name}"
+        elif self.track == 2:
+            notes += ", requires_grad=True"
+        return f"{name}({body}{notes})"
+
+    if TYPE_CHECKING:  # attached by ops/methods.py
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __iter__(self) -> Any: ...
+        def __neg__(self) -> Tensor: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+
+
+class Param(Tensor):
+    """A trainable array of a layer: recorded inside a recording scope only.
+
+    The array is taken as it is (not copied): updates write to it.
+    """
+
+    __slots__ = ()
+    _leaf_track = 1
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, track=1)
+        if not is_float(self.data.dtype):
+            raise TypeError(f"a Param must be floating-point, got dtype {self.data.dtype}; use Buffer for other values")
+
+
+class Buffer(Tensor):
+    """A saved array of a layer that is not trained, such as a running mean."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data)
+
+
+def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
+    """A Tensor with its own copy of ``data``.
+
+    ``requires_grad=True`` makes a leaf that is recorded anywhere, also outside recording scopes. Python floats become
+    float32, integers int64; arrays keep their dtype unless ``dtype`` is given.
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    if not hasattr(data, "dtype"):
+        data = np.asarray(data)
+        if data.dtype == np.float64 and dtype is None:
+            dtype = np.float32
+    t = Tensor(as_array(data).astype(dtype or data.dtype, copy=True))
+    refuse_complex(t.dtype, "tensor")
+    if requires_grad:
+        t.requires_grad = True
+    return t

@@ -1,0 +1,123 @@
+"""Where an array lives: NumPy (CPU) or CuPy (GPU), and how it moves.
+
+CuPy is imported only when somebody asks for a GPU: nobody can hold a CuPy array before that, so until then
+every question here is answered by one comparison.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+INSTALL_CUPY = "pip install 'minitorch-flux[gpu]'"
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there, or arrays that live on different devices."""
+
+
+def _loaded_cupy() -> ModuleType | None:
+    """CuPy if somebody has imported it in this process."""
+    return sys.modules.get("cupy")
+
+
+def array_module(*arrays: Any) -> ModuleType:
+    """The namespace for these arrays: ``cupy`` if one of them lives on a GPU, else ``numpy``."""
+    cupy = _loaded_cupy()
+    if cupy is not None:
+        for a in arrays:
+            if isinstance(a, cupy.ndarray):
+                return cupy
+    return np
+
+
+def is_array(x: Any) -> bool:
+    """True for a NumPy or CuPy array (not for a Tensor, a number or a list)."""
+    if isinstance(x, np.ndarray):
+        return True
+    cupy = _loaded_cupy()
+    return cupy is not None and isinstance(x, cupy.ndarray)
+
+
+def device_of(x: Array) -> str:
+    """``"cpu"`` or ``"cuda:0"``, ``"cuda:1"``, ... for an array."""
+    return "cpu" if isinstance(x, np.ndarray) else f"cuda:{x.device.id}"
+
+
+def as_array(x: Any, like: Array | None = None) -> Array:
+    """``x`` as an array on the device of ``like`` (default: the CPU); an array is returned as it is.
+
+    Only numbers and sequences of them are converted: an array on the wrong device is never copied silently.
+    """
+    if is_array(x):
+        return x
+    a = np.asarray(x)
+    if a.dtype == object:
+        raise TypeError(f"cannot make an array of {type(x).__name__}: {x!r:.80}")
+    xp = array_module(like)
+    return a if xp is np else xp.asarray(a)
+
+
+def same_device(name: str, arrays: tuple[Any, ...]) -> None:
+    """Raise DeviceError, naming both arguments, when arrays live on different devices."""
+    first = None
+    for i, a in enumerate(arrays):
+        if not is_array(a):
+            continue
+        if first is None:
+            first = (i, a)
+        elif device_of(a) != device_of(first[1]):
+            j, b = first
+            raise DeviceError(
+                f"{name}: argument {j} (shape {b.shape}) is on {device_of(b)} but argument {i} "
+                f"(shape {a.shape}) is on {device_of(a)}; move one with flux.gpu(...) or flux.cpu(...)"
+            )
+
+
+def find_cupy() -> ModuleType:
+    """CuPy with a usable device, or a DeviceError that says what is missing and how to get it."""
+    if importlib.util.find_spec("cupy") is None:
+        raise DeviceError(f"no GPU support: CuPy is not installed; install it with: {INSTALL_CUPY}")
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(
+            f"CuPy {cupy.__version__} is installed but finds no usable CUDA device ({error}); "
+            "check the NVIDIA driver with nvidia-smi, or stay on the CPU"
+        ) from None
+    if count == 0:
+        raise DeviceError(f"CuPy {cupy.__version__} is installed but this machine has no CUDA device")
+    return cupy
+
+
+def parse_device(device: str) -> int | None:
+    """``"cpu"`` -> None, ``"cuda"`` -> 0, ``"cuda:1"`` (or ``"gpu:1"``) -> 1."""
+    kind, _, number = str(device).partition(":")
+    if kind == "cpu" and not number:
+        return None
+    if kind in ("cuda", "gpu") and (number.isdigit() or not (number or ":" in str(device))):
+        return int(number or 0)
+    raise DeviceError(f"unknown device {device!r}: use 'cpu', 'cuda' or 'cuda:N'")
+
+
+def to_device(x: Array, device: str) -> Array:
+    """The array on ``device``: itself when it already lives there, a copy otherwise."""
+    index = parse_device(device)
+    if index is None:
+        return x if isinstance(x, np.ndarray) else x.get()
+    cupy = find_cupy()
+    count = cupy.cuda.runtime.getDeviceCount()
+    if index >= count:
+        raise DeviceError(f"device {device!r}: this machine has {count} CUDA device(s), numbered from 0")
+    if not isinstance(x, np.ndarray) and x.device.id == index:
+        return x
+    with cupy.cuda.Device(index):
+        return cupy.asarray(x)

@@ -1,0 +1,64 @@
+"""Make the embedded datasets from their sources: only for those who change them.
+
+    python -m minitorch_flux.data.embed FASHION_FOLDER DIGITS_CSV OUTPUT_FOLDER
+
+``FASHION_FOLDER`` holds the four official idx files (verified by sha256); ``DIGITS_CSV`` is UCI's ``optdigits.tes`` or
+scikit-learn's ``digits.csv.gz``, which has the same 1797 rows of 64 pixels and a label (verified by the sha256 of the
+65 columns as bytes). The npz files are written without timestamps; their sha256 belong into ``embedded.py`` and
+``LICENSES.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from .fashion import SHA256
+from .idx import NAMES, find_files, read_idx
+
+DIGITS_SHA256 = "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"
+PER_CLASS = {"train": 200, "test": 50}
+
+
+def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the first ``count`` entries of every label, in ascending order."""
+    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]))
+
+
+def fashion_mini(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of ``fashion_mini.npz`` from a folder with the four official files."""
+    files = find_files(folder)
+    if files is None:
+        raise FileNotFoundError(f"{folder}: expected {', '.join(NAMES)}, with .gz or without")
+    arrays = [read_idx(path, sha256=SHA256[name]) for path, name in zip(files, NAMES, strict=True)]
+    mini = {}
+    for split, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
+        chosen = first_of_each_class(labels, PER_CLASS[split])
+        mini[f"{split}_images"], mini[f"{split}_labels"] = images[chosen], labels[chosen]
+    return mini
+
+
+def digits(csv: Path) -> dict[str, np.ndarray]:
+    """The arrays of ``digits.npz`` from the rows of 64 pixels and a label, in the file's order."""
+    rows = np.loadtxt(csv, delimiter=",").astype(np.uint8)
+    if (digest := hashlib.sha256(rows.tobytes()).hexdigest()) != DIGITS_SHA256:
+        raise ValueError(f"{csv}: the sha256 of its numbers is {digest}, expected {DIGITS_SHA256}")
+    return {"images": rows[:, :64].reshape(-1, 8, 8), "labels": rows[:, 64]}
+
+
+def main(fashion_folder: str, digits_csv: str, output: str) -> None:
+    """Write both files and print their sha256."""
+    for name, arrays in (("digits", digits(Path(digits_csv))), ("fashion_mini", fashion_mini(Path(fashion_folder)))):
+        path = Path(output, f"{name}.npz")
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+        data = path.read_bytes()
+        print(f"{name}.npz  {len(data):,} bytes  sha256 {hashlib.sha256(data).hexdigest()}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

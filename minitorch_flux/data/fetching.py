@@ -1,0 +1,53 @@
+"""Where datasets that are not in the package are looked for, and how they are downloaded."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+TIMEOUT = 30  # seconds without an answer
+
+
+class NotFetched(OSError):
+    """A download that did not happen; the text says why and what to do."""
+
+
+def search_folders(name: str) -> list[Path]:
+    """The folders that may hold the dataset called ``name``, in order; downloads go to the last one.
+
+    ``$MINITORCH_FLUX_DATA/name`` and ``$MINITORCH_FLUX_DATA`` itself, then ``data/name`` under the cache folder.
+    """
+    folders = []
+    if own := os.environ.get("MINITORCH_FLUX_DATA"):
+        folders += [Path(own, name), Path(own)]
+    return [*folders, cache_folder() / "data" / name]
+
+
+def cache_folder() -> Path:
+    """``$MINITORCH_FLUX_CACHE``, else ``minitorch_flux`` in the user's cache folder."""
+    if own := os.environ.get("MINITORCH_FLUX_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "minitorch_flux")
+
+
+def fetch(url: str, path: Path, verify: Callable[[Path], object]) -> Path:
+    """Download ``url`` to ``path``, where it appears only complete and after ``verify(file)`` has not raised.
+
+    NotFetched without pooch (the extra ``data``), without a connection, or where the folder cannot be written.
+    """
+    try:
+        import pooch
+    except ModuleNotFoundError as error:
+        raise NotFetched("downloading needs pooch: pip install 'minitorch-flux[data]'") from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # on the same disk, so that the move is atomic
+            part = Path(folder, path.name)
+            pooch.HTTPDownloader(timeout=TIMEOUT)(url, str(part), None)
+            verify(part)
+            os.replace(part, path)
+    except OSError as error:  # requests' errors are among them
+        raise NotFetched(f"{url}: {error}") from error
+    return path

@@ -1,0 +1,124 @@
+"""Module: what a layer is. Plain Python objects whose attributes are walked.
+
+    class Residual(flux.Module):
+        def __init__(self, f): self.f = f
+        def __call__(self, x): return x + self.f(x)
+
+is a complete layer. A parameter is an attribute made by ``flux.Param(array)``, a saved value that does not train by
+``flux.Buffer(array)``, a child is an attribute that is a module or a list, tuple or dict of them. No registration, no
+``super().__init__()``. ``forward`` works as the name of the call, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..autograd import Buffer, Param, Structure, Tensor
+from ..autograd.tree import items, parameters
+from ..backend import parse_device, to_device
+
+
+class Module(Structure):
+    """The base of every layer: walking, moving, saving and printing are generic."""
+
+    active: bool | None = None  # train mode: None automatic, True on, False off; see testmode
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "forward" in vars(cls) and "__call__" not in vars(cls):
+            cls.__call__ = cls.forward  # type: ignore[attr-defined]
+
+    def parameters(self) -> list[Param]:
+        """Every trainable parameter, each once."""
+        return parameters(self)
+
+    def named_parameters(self) -> Iterator[tuple[str, Param]]:
+        """``(dotted path, parameter)``, each parameter once, under its first path."""
+        return named_parameters(self)
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """``(dotted path, buffer)``, each once."""
+        return named_buffers(self)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and every module inside it, each once."""
+        return (m for _, m in walk(self))
+
+    def to(self, device: str) -> Module:
+        """Move every parameter and buffer to ``"cpu"`` or ``"cuda:N"``, in place; returns the model."""
+        parse_device(device)
+        moved = [(t, to_device(t.data, device)) for _, t in _named(self, Tensor)]
+        for t, data in moved:  # nothing has changed when a copy failed
+            if data is not t.data:
+                t.data, t.grad = data, None
+                t.version += 1
+        return self
+
+    def train(self, mode: bool = True) -> Module:
+        """PyTorch's name: train mode on (or off) for this module and all inside it."""
+        return testmode(self, not mode)
+
+    def eval(self) -> Module:
+        """PyTorch's name: test mode for this module and all inside it."""
+        return testmode(self)
+
+
+def walk(x: Any, path: str = "") -> Iterator[tuple[str, Module]]:
+    """``(dotted path, module)`` for every module in a nested value, each once, outside in; the root's path is ``""``."""
+    seen: set[int] = set()
+    stack = [(path, x)]
+    while stack:
+        path, value = stack.pop()
+        if id(value) in seen:
+            continue
+        if isinstance(value, Module):
+            seen.add(id(value))
+            yield path, value
+        parts = [(f"{path}.{name}" if path else name, v) for name, v in items(value)]
+        stack.extend(reversed(parts))
+
+
+def _named(x: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    stack = [("", x)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, Tensor):
+            if isinstance(value, kind) and id(value) not in seen:
+                seen.add(id(value))
+                yield path, value
+            continue
+        if isinstance(value, Structure):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+        stack.extend(reversed([(f"{path}.{name}" if path else name, v) for name, v in items(value)]))
+
+
+def named_parameters(x: Any) -> Iterator[tuple[str, Param]]:
+    """``(dotted path, parameter)`` in a nested value, each parameter once, under its first path."""
+    return _named(x, Param)
+
+
+def named_buffers(x: Any) -> Iterator[tuple[str, Buffer]]:
+    """``(dotted path, buffer)`` in a nested value, each once, under its first path."""
+    return _named(x, Buffer)
+
+
+def testmode(model: Any, mode: bool | str = True) -> Any:
+    """Put every layer of ``model`` into test mode; returns the model.
+
+    ``mode``: True test, False train, ``"auto"`` automatic: train inside a recording scope, test outside (the default of
+    a new layer). Matters to dropout and normalisation layers. Source: Flux's ``testmode!``.
+    """
+    if mode not in (True, False, "auto"):
+        raise ValueError(f"testmode takes True, False or 'auto', got {mode!r}")
+    for _, module in walk(model):
+        module.active = None if mode == "auto" else not mode
+    return model
+
+
+def trainmode(model: Any, mode: bool | str = True) -> Any:
+    """``testmode`` the other way round: ``trainmode(model)`` is ``testmode(model, False)``; returns the model."""
+    return testmode(model, mode if mode == "auto" else not mode)

@@ -1,0 +1,1 @@
+"""The mathematics: one file a family, each op a page (formula, reference, gradient, operation, kernel launcher)."""

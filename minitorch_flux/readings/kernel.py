@@ -1,0 +1,86 @@
+"""A kernel file as Python sees it: call a kernel by name, and the reading that fits the arrays runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import cpu, gpu
+from .arguments import accumulation_dtype
+from .errors import KernelError
+from .source import Constants, KernelText, kernels_folder, read_kernels
+
+Launch = Callable[[int, int, tuple[Any, ...]], bool]
+
+
+def _unavailable(rows: int, width: int, args: tuple[Any, ...]) -> bool:
+    return False
+
+
+class KernelFile:
+    """The kernels of one .cu file.
+
+    ``KernelFile("pooling.cu")`` reads and compiles nothing; the first call of a kernel builds the file for the dtype,
+    the constants and the device of that call (cached on disk), later ones only launch.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        self.file = Path(file)
+        self._launches: dict[Any, Launch] = {}
+
+    def __repr__(self) -> str:
+        return f"KernelFile({str(self.file)!r})"
+
+    @property
+    def source(self) -> KernelText:
+        """The file's text and what it declares."""
+        return read_kernels(self.file if self.file.is_absolute() else kernels_folder() / self.file)
+
+    def __call__(
+        self,
+        name: str,
+        like: Any,
+        rows: int,
+        width: int,
+        *args: Any,
+        constants: Constants | None = None,
+        **types: Any,
+    ) -> bool:
+        """Run a kernel where `like` lives; False where this machine has no reading for it.
+
+        T is `like.dtype` and ACC float64 for float64, float32 for shorter floats, int64 for integers; `types` gives
+        other type names of the file, or overrides these two (``I=index.dtype``). `constants` become `#define`s.
+        `rows` and `width` give the launch geometry on a GPU (an elementwise kernel: 1 and n). Arguments are arrays
+        like the kernel's pointers (None for OPTIONAL ones) and numbers.
+
+        Raises KernelError for what the file does not have, KernelBuildError with the compiler's message, TypeError,
+        ValueError or OverflowError for an argument that does not fit.
+        """
+        key: Any = (name, like.dtype, type(like))
+        if constants:
+            key += tuple(constants.items())
+        if types:
+            key += (None, *types.items())
+        launch = self._launches.get(key)
+        if launch is None:
+            launch = self._launches[key] = self._find(name, like, constants or {}, types)
+        return launch(rows, width, args)
+
+    def _find(self, name: str, like: Any, constants: Constants, types: dict[str, Any]) -> Launch:
+        source = self.source
+        signature = source.signature(name)
+        dtypes = {key: np.dtype(value) for key, value in types.items()}
+        dtypes.setdefault("T", like.dtype)
+        dtypes.setdefault("ACC", accumulation_dtype(dtypes["T"]))
+        if not isinstance(like, np.ndarray):
+            return gpu.launcher(source, signature, dtypes, constants)
+        library = cpu.library_of(source, dtypes, constants)
+        if library is None:
+            return _unavailable
+        if not hasattr(library.handle, f"{name}__call"):
+            given = ", ".join(f"{k}={v}" for k, v in constants.items()) or "no constants"
+            raise KernelError(f"{source.name} has no kernel {name!r} when built with {given}")
+        return cpu.launcher(library, signature, dtypes)
