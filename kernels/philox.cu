@@ -11,6 +11,10 @@
 // of two), so all devices and minitorch_flux/ops/philox.py agree in every bit.
 // Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #include "flux.h"
+// constants: BITS=8
+// constants: BITS=11
+// constants: BITS=24
+// constants: BITS=53
 #ifndef BITS
 #define BITS 24
 #endif
@@ -43,7 +47,6 @@ DEVICE Words block_words(uint64_t low, uint64_t high, long long b, uint32_t k0, 
 // vectorises over blocks.
 #if BITS == 53
 #define PER_BLOCK 2
-struct Numbers { T at[2]; };
 DEVICE T number(uint32_t a, uint32_t b) {
     return (T)(((uint64_t)(a >> 5) << 26) + (b >> 6)) * (T)(1.0 / 9007199254740992.0);
 }
@@ -71,11 +74,13 @@ KERNEL(philox_uniform)(T* __restrict__ y, uint32_t k0, uint32_t k1, uint64_t low
     EACH(b, n % PER_BLOCK ? 1 : 0) {
         T rest[PER_BLOCK];
         write_block(rest, block_words(low, high, full, k0, k1));
-        for (int j = 0; j < n - PER_BLOCK * full; ++j) y[PER_BLOCK * full + j] = rest[j];
+        UNROLL
+        for (int j = 0; j < PER_BLOCK; ++j) {
+            if (PER_BLOCK * full + j < n) y[PER_BLOCK * full + j] = rest[j];
+        }
     }
 }
 
-#if PER_BLOCK == 4
 DEVICE void write_mask(bool* y, Words x, uint64_t threshold) {
     y[0] = x.w[0] < threshold;
     y[1] = x.w[1] < threshold;
@@ -90,7 +95,9 @@ KERNEL(philox_bernoulli)(bool* __restrict__ y, uint64_t threshold, uint32_t k0, 
     EACH(b, n % 4 ? 1 : 0) {
         bool rest[4];
         write_mask(rest, block_words(low, high, full, k0, k1), threshold);
-        for (int j = 0; j < n - 4 * full; ++j) y[4 * full + j] = rest[j];
+        UNROLL
+        for (int j = 0; j < 4; ++j) {
+            if (4 * full + j < n) y[4 * full + j] = rest[j];
+        }
     }
 }
-#endif

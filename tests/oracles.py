@@ -2,14 +2,13 @@
 
     check_operation(flux.matmul, a, b, oracle=np.matmul)
     check_operation(flux.softmax, x, axis=1, oracle=scipy.special.softmax)
+    check_against_torch(flux.softmax, lambda x: torch.softmax(x, 1), x, axis=1)
 
-Keywords that it does not know are static keywords of the op (and of the oracle). In float64 it compares the value with
-the oracle and the gradients of every order with central differences; see ``check_operation`` for the rest.
+Keywords that the checker does not know are static keywords of the op, and of the oracle.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,90 +43,161 @@ def check_operation(
 ) -> Any:
     """Check ``f(*arrays, **keywords)``, a Tensor or a tuple of them; returns the value in float64 as plain arrays.
 
-    Float arrays are differentiated, but for those at the positions in ``constants``; integer and boolean arrays,
-    numbers and None are passed through. What is compared:
+    Float arrays are made float64 and differentiated, but for those at the positions in ``constants``; integer and
+    boolean arrays, numbers and None are passed through. Compared are:
 
-    * the value in float64 with ``oracle(*arrays, **keywords)`` (shape, dtype and numbers; NaN equals NaN);
-    * the gradients of orders 1 to ``order`` with central differences of ``step`` in float64: each derivative for small
-      inputs, random directions otherwise. The point must be ``step`` away from kinks (see ``apart``). The second order
-      differentiates with respect to the incoming gradient too, and its differences are those of the ordinary backward
-      pass, so ``backward`` and ``rule`` are held against each other;
-    * kernels with references, values and first gradients;
-    * Fortran-ordered, strided and reversed copies of the inputs with contiguous ones;
-    * each dtype in ``dtypes``: kept by the value and the gradients, and right to ``tolerance32`` (float16: 1e-2);
+    * the value with ``oracle(*arrays, **keywords)``: shape, dtype and numbers (NaN equals NaN), to ``tolerance / 1000``;
+    * the gradients of orders 1 to ``order`` with central differences of ``step``, to ``tolerance``: each derivative for
+      small inputs, random directions for others. The point must not be nearer than ``step`` to a kink (see ``apart``).
+      The second order differentiates with respect to the incoming gradient too, and its differences are those of the
+      ordinary backward pass, so that ``backward`` and ``rule`` are held against each other;
+    * kernels with references: values and first gradients;
+    * ``layouts``: Fortran-ordered, strided and reversed copies of the inputs with contiguous ones;
+    * each of ``dtypes``: kept by the value and the gradients, and right to ``tolerance32`` (float16: 1e-2);
     * that no input is written to, and that nothing is recorded where no input is.
     """
-    arrays = tuple(np.asarray(a, np.float64) if _is_float(a) else a for a in arrays)
-    active = [i for i, a in enumerate(arrays) if _is_float(a) and i not in constants]
-    rng = np.random.default_rng(seed)
-    before = [_copy(a) for a in arrays]
-
-    value = _run(f, arrays, keywords)
+    case = _Case(f, arrays, constants, keywords, seed)
+    before = [a.copy() if isinstance(a, np.ndarray) else a for a in case.arrays]
+    value = case.value()
     if oracle is not None:
-        _same_as_oracle(value, oracle(*map(_copy, arrays), **keywords), tolerance)
-    for y in _outputs(f(*arrays, **keywords)):
+        _same_as_oracle(value, oracle(*before, **keywords), tolerance / 1000)
+    if order:
+        case.check_derivatives(order, tolerance, step)
+    for i, (b, a) in enumerate(zip(before, case.arrays, strict=True)):
+        np.testing.assert_array_equal(a, b, f"input {i} was written to")
+    for y in _outputs(f(*case.arrays, **keywords)):
         assert y.node is None, "recorded, although no input is"
-    for y, a in zip(before, arrays, strict=True):
-        if isinstance(a, np.ndarray):
-            np.testing.assert_array_equal(a, y, "an input was written to")
 
-    dys = [rng.standard_normal(y.shape) for y in value if _is_float(y)]
-    if active and dys and order:
-
-        def level(*xs: Any) -> list[Tensor]:  # f as a function of the arrays that are differentiated
-            full = list(arrays)
-            for i, x in zip(active, xs, strict=True):
-                full[i] = x
-            return [y for y in _outputs(f(*full, **keywords)) if _is_float(y)]
-
-        points = [arrays[i] for i in active]
-        for n in range(1, order + 1):
-            names = [f"order {n}: input {i}" for i in active] + [f"order {n}: an incoming gradient"] * len(points)
-            _against_differences(level, points, dys, names, rng, tolerance, step)
-            k = len(points)
-            level, points = _gradient_function(level, k), [*points, *dys]
-            dys = [rng.standard_normal(p.shape) for p in points[:k]]
-
-    first = _first_gradients(f, arrays, active, keywords, value, rng.integers(1 << 30)) if order else None
-    _kernels_against_references(f, arrays, active, keywords, value, first)
-    if layouts:
-        _layouts(f, arrays, active, keywords, value, first)
+    grads = case.gradients(value) if order else []
+    with use_kernels(False):
+        _close(case.value(), value, "the reference against the kernel")
+        if order:
+            _close(case.gradients(value), grads, "the gradient of the reference against the kernel's")
+    for name, other in _layouts(case) if layouts else ():
+        _close(other.value(), value, f"{name} inputs against contiguous ones")
+        if order:
+            _close(other.gradients(value), grads, f"gradient with {name} inputs against contiguous ones")
     for dtype in dtypes:
-        _in_dtype(f, arrays, active, keywords, np.dtype(dtype), tolerance32, bool(order))
+        low = case.with_arrays([a.astype(dtype) if _is_float(a) else a for a in case.arrays])
+        high = case.with_arrays([a.astype(np.float64) if _is_float(a) else a for a in low.arrays])
+        near = 1e-2 if np.dtype(dtype) == np.float16 else tolerance32
+        value = high.value()
+        _close(low.value(), [y.astype(dtype) if _is_float(y) else y for y in value], f"in {np.dtype(dtype)}", near)
+        if order:
+            wanted = [g.astype(dtype) for g in high.gradients(value)]
+            _close(low.gradients(value), wanted, f"gradient in {np.dtype(dtype)}", near)
+    value = case.value()
     return value[0] if len(value) == 1 else tuple(value)
 
 
+def check_against_torch(
+    f: Callable[..., Any], g: Callable[..., Any], *arrays: Any, tolerance: float = 1e-9, seed: int = 0, **keywords: Any
+) -> None:
+    """Compare ``f(*arrays, **keywords)`` and its first gradients in float64 with the torch function ``g(*tensors)``."""
+    torch = pytest.importorskip("torch")
+    case = _Case(f, arrays, (), keywords, seed)
+    value = case.value()
+    tensors = [torch.tensor(a, requires_grad=_is_float(a)) if isinstance(a, np.ndarray) else a for a in case.arrays]
+    wanted = g(*tensors)
+    wanted = list(wanted) if isinstance(wanted, tuple | list) else [wanted]
+    _same_as_oracle(value, [w.detach().numpy() for w in wanted], tolerance)
+    dys = [torch.tensor(dy) for dy in case.incoming(value)]
+    loss = sum((w * dy).sum() for w, dy in zip([w for w in wanted if w.dtype.is_floating_point], dys, strict=True))
+    loss.backward()
+    grads = [tensors[i].grad for i in case.active]
+    grads = [np.zeros(tensors[i].shape) if d is None else d.numpy() for i, d in zip(case.active, grads, strict=True)]
+    _close(case.gradients(value), grads, "the gradient against torch's", tolerance)
+
+
+class _Case:
+    """One call of an op: the function, its inputs and keywords, and which inputs are differentiated."""
+
+    def __init__(
+        self, f: Callable[..., Any], arrays: Sequence[Any], constants: Sequence[int], keywords: dict[str, Any], seed: int
+    ) -> None:
+        self.f, self.keywords, self.seed = f, keywords, seed
+        self.arrays = [np.asarray(a, np.float64) if _is_float(a) else a for a in arrays]
+        self.active = [i for i, a in enumerate(self.arrays) if _is_float(a) and i not in constants]
+
+    def with_arrays(self, arrays: list[Any]) -> _Case:
+        other = _Case(self.f, (), (), self.keywords, self.seed)
+        other.arrays, other.active = arrays, self.active
+        return other
+
+    def value(self) -> list[np.ndarray]:
+        with no_grad():
+            return [y.data for y in _outputs(self.f(*self.arrays, **self.keywords))]
+
+    def floats(self, *xs: Any) -> list[Tensor]:
+        """The floating-point outputs as a function of the inputs that are differentiated."""
+        full = list(self.arrays)
+        for i, x in zip(self.active, xs, strict=True):
+            full[i] = x
+        return [y for y in _outputs(self.f(*full, **self.keywords)) if _is_float(y)]
+
+    def incoming(self, value: list[np.ndarray]) -> list[np.ndarray]:
+        """Gradients to start from: the same numbers for the same case."""
+        rng = np.random.default_rng(self.seed)
+        return [rng.standard_normal(y.shape) for y in value if _is_float(y)]
+
+    def gradients(self, value: list[np.ndarray]) -> list[np.ndarray]:
+        """An ordinary backward pass in the dtypes of the arrays."""
+        if not self.active:
+            return []
+        dtype = self.arrays[self.active[0]].dtype
+        dys = [dy.astype(dtype) for dy in self.incoming(value)]
+        return _gradient_function(self.floats, len(self.active))(*(self.arrays[i] for i in self.active), *dys)
+
+    def check_derivatives(self, order: int, tolerance: float, step: float) -> None:
+        f: Callable[..., list[Any]] = self.floats
+        points = [self.arrays[i] for i in self.active]
+        dys = self.incoming(self.value())
+        if not points or not dys:
+            return
+        names = [f"input {i}" for i in self.active]
+        rng = np.random.default_rng(self.seed + 1)
+        for n in range(1, order + 1):
+            _against_differences(f, points, dys, [f"derivative {n}, {name}" for name in names], rng, tolerance, step)
+            f, k = _gradient_function(f, len(points)), len(points)
+            names += [f"incoming gradient {i}" for i in range(len(dys))]
+            points, dys = [*points, *dys], [rng.standard_normal(p.shape) for p in points[:k]]
+
+
 def _is_float(a: Any) -> bool:
-    return getattr(a, "dtype", None) is not None and a.dtype.kind == "f"
-
-
-def _copy(a: Any) -> Any:
-    return a.copy() if isinstance(a, np.ndarray) else a
+    dtype = getattr(a, "dtype", None)
+    return dtype is not None and dtype.kind == "f"
 
 
 def _outputs(y: Any) -> list[Tensor]:
     ys = list(y) if isinstance(y, tuple | list) else [y]
-    assert all(isinstance(t, Tensor) for t in ys), f"the value is not a Tensor: {ys}"
+    for t in ys:
+        assert isinstance(t, Tensor), f"the value is a {type(t).__name__}, not a Tensor"
     return ys
-
-
-def _run(f: Callable[..., Any], arrays: Sequence[Any], keywords: dict[str, Any]) -> list[np.ndarray]:
-    with no_grad():
-        return [y.data for y in _outputs(f(*arrays, **keywords))]
 
 
 def _same_as_oracle(value: list[np.ndarray], wanted: Any, tolerance: float) -> None:
     wanted = list(wanted) if isinstance(wanted, tuple | list) else [wanted]
     assert len(value) == len(wanted), f"{len(value)} outputs, the oracle has {len(wanted)}"
-    for y, w in zip(value, wanted, strict=True):
-        w = np.asarray(w.detach() if hasattr(w, "detach") else w)
-        assert y.shape == w.shape, f"shape {y.shape}, the oracle has {w.shape}"
-        assert y.dtype == w.dtype, f"dtype {y.dtype}, the oracle has {w.dtype}"
-        np.testing.assert_allclose(y, w, rtol=tolerance * 1e-3, atol=tolerance * 1e-3, err_msg="against the oracle")
+    _close(value, [np.asarray(w) for w in wanted], "against the oracle", tolerance)
 
 
-def _gradient_function(f: Callable[..., Any], k: int) -> Callable[..., Any]:
-    """``(x1, ..., xk, dy...) -> the gradients at x1 ... xk`` of the function ``f`` of k arrays."""
+def _close(got: Sequence[Any], wanted: Sequence[Any], what: str, tolerance: float = 1e-11) -> None:
+    for y, w in zip(got, wanted, strict=True):
+        assert y.shape == w.shape, f"{what}: shape {y.shape}, not {w.shape}"
+        assert y.dtype == w.dtype, f"{what}: dtype {y.dtype}, not {w.dtype}"
+        if not _is_float(w):
+            np.testing.assert_array_equal(y, w, what)
+            continue
+        scale = max(1.0, float(np.max(np.abs(w[np.isfinite(w)]), initial=0)))
+        np.testing.assert_allclose(y, w, rtol=tolerance, atol=tolerance * scale, err_msg=what)
+
+
+def _plain(y: Any) -> np.ndarray:
+    return y.data if isinstance(y, Tensor) else y
+
+
+def _gradient_function(f: Callable[..., list[Any]], k: int) -> Callable[..., list[Any]]:
+    """``(x1, ..., xk, dy1, ...) -> [dx1, ..., dxk]`` of a function of k arrays with a list of values."""
 
     def gradients(*xs: Any) -> list[Any]:
         points, dys = xs[:k], xs[k:]
@@ -144,32 +214,22 @@ def _gradient_function(f: Callable[..., Any], k: int) -> Callable[..., Any]:
     return gradients
 
 
-def _plain(y: Any) -> np.ndarray:
-    return y.data if isinstance(y, Tensor) else y
-
-
 def _against_differences(
-    f: Callable[..., Any], points: list[Any], dys: list[Any], names: list[str], rng: Any, tolerance: float, step: float
+    f: Callable[..., list[Any]], points: list[Any], dys: list[Any], names: list[str], rng: Any, tolerance: float, step: float
 ) -> None:
-    """The gradients of ``sum(dy * f(*points))`` against central differences."""
-
-    def phi(moved: list[Any]) -> float:
-        # summed difference by difference: exact where two large values cancel
-        return [np.asarray(_plain(y), np.longdouble) for y in f(*moved)]
-
+    """The gradients of ``sum(dy * f(*points))`` against central differences, each in its own scale."""
     grads = _gradient_function(f, len(points))(*points, *dys)
-    for i, (x, g) in enumerate(zip(points, grads, strict=True)):
-        g = _plain(g)
+    for i, (x, g) in enumerate(zip(points, map(_plain, grads), strict=True)):
         assert g.shape == x.shape, f"{names[i]}: the gradient has shape {g.shape}, the input {x.shape}"
-        assert g.dtype == np.float64, f"{names[i]}: the gradient of float64 is {g.dtype}"
+        assert g.dtype == x.dtype, f"{names[i]}: the gradient is {g.dtype}, the input {x.dtype}"
         for where, direction in _directions(x, rng):
-            plus, minus = list(points), list(points)
-            plus[i], minus[i] = x + step * direction, x - step * direction
-            moved = sum(float(np.sum((p - m) * dy)) for p, m, dy in zip(phi(plus), phi(minus), dys, strict=True))
-            wanted, got = moved / (2 * step), float(np.sum(g * direction))
-            scale = max(1.0, abs(wanted), *(float(np.max(np.abs(dy), initial=0)) for dy in dys))
+            ends = [[*points[:i], x + h * direction, *points[i + 1 :]] for h in (step, -step)]
+            up, down = ([_plain(y) for y in f(*end)] for end in ends)
+            products = [(u - d) * dy / (2 * step) for u, d, dy in zip(up, down, dys, strict=True)]
+            wanted, got = sum(float(p.sum()) for p in products), float((g * direction).sum())
+            scale = max(1.0, sum(float(np.abs(p).sum()) for p in products))
             if not abs(got - wanted) <= tolerance * scale:
-                raise AssertionError(f"{names[i]}{where}: the gradient is {got}, differences give {wanted}")
+                raise AssertionError(f"{names[i]} {where}: the gradient is {got:.12g}, differences give {wanted:.12g}")
 
 
 def _directions(x: np.ndarray, rng: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -177,44 +237,82 @@ def _directions(x: np.ndarray, rng: Any) -> Iterator[tuple[str, np.ndarray]]:
         for index in np.ndindex(x.shape):
             unit = np.zeros(x.shape)
             unit[index] = 1
-            yield f" at {index}", unit
-    else:
-        for _ in range(DIRECTIONS):
-            v = rng.standard_normal(x.shape)
-            yield " in a random direction", v / np.linalg.norm(v)
+            yield f"at {index}", unit
+        return
+    for _ in range(DIRECTIONS):
+        v = rng.standard_normal(x.shape)
+        yield "in a random direction", v / np.linalg.norm(v)
 
 
-def _first_gradients(
-    f: Callable[..., Any], arrays: Sequence[Any], active: list[int], keywords: dict[str, Any], value: list[Any], seed: int
-) -> list[np.ndarray]:
-    """The ordinary backward pass from fixed incoming gradients, in the dtype of the arrays."""
-    if not active:
-        return []
-    rng = np.random.default_rng(seed)
-    dys = [rng.standard_normal(y.shape).astype(y.dtype) for y in value if _is_float(y)]
-
-    def floats(*xs: Any) -> list[Tensor]:
-        full = list(arrays)
-        for i, x in zip(active, xs, strict=True):
-            full[i] = x
-        return [y for y in _outputs(f(*full, **keywords)) if _is_float(y)]
-
-    return _gradient_function(floats, len(active))(*(arrays[i] for i in active), *dys)
+def _layouts(case: _Case) -> Iterator[tuple[str, _Case]]:
+    for name in ("Fortran-ordered", "strided", "reversed"):
+        arrays = [laid_out(a, name) if isinstance(a, np.ndarray) else a for a in case.arrays]
+        if any(isinstance(a, np.ndarray) and a.strides != b.strides for a, b in zip(arrays, case.arrays, strict=True)):
+            yield name, case.with_arrays(arrays)
 
 
-def _close(got: Sequence[Any], wanted: Sequence[Any], what: str, tolerance: float = 1e-11) -> None:
-    for y, w in zip(got, wanted, strict=True):
-        assert y.shape == w.shape, f"{what}: shape {y.shape}, not {w.shape}"
-        assert y.dtype == w.dtype, f"{what}: dtype {y.dtype}, not {w.dtype}"
-        scale = max(1.0, float(np.max(np.abs(w[np.isfinite(w)]), initial=0))) if _is_float(w) else 1.0
-        np.testing.assert_allclose(y, w, rtol=tolerance, atol=tolerance * scale, err_msg=what)
+def laid_out(a: np.ndarray, layout: str) -> np.ndarray:
+    """A copy of ``a`` that is ``"Fortran-ordered"``, ``"strided"`` (every other element, NaN between) or
+    ``"reversed"`` (negative strides)."""
+    if layout == "Fortran-ordered":
+        return np.asfortranarray(a)
+    if layout == "reversed":
+        flip = (slice(None, None, -1),) * a.ndim
+        return np.ascontiguousarray(a[flip])[flip] if a.ndim else a
+    if not a.ndim:
+        return a
+    wide = np.full((*a.shape[:-1], 2 * a.shape[-1]), np.nan if _is_float(a) else 1).astype(a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
 
 
-def _kernels_against_references(
-    f: Callable[..., Any], arrays: Any, active: list[int], keywords: dict[str, Any], value: Any, first: Any
-) -> None:
-    with use_kernels(False):
-        _close(_run(f, arrays, keywords), value, "the reference against the kernel")
-        if first is not None:
-            grads = _first_gradients(f, arrays, active, keywords, value, _SEED)
-            _close(grads, _first_again(f, arrays, active, keywords, value), "the reference's gradient against the kernel's")
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def normal(*shape: int, seed: int = 0, dtype: Any = np.float64) -> np.ndarray:
+    """Standard normal numbers, the same for the same shape and seed."""
+    return np.asarray(np.random.default_rng((seed, *shape)).standard_normal(shape), dtype)
+
+
+def uniform(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> np.ndarray:
+    """Numbers between ``low`` and ``high``, the same for the same shape and seed."""
+    return np.asarray(np.random.default_rng((seed, *shape)).uniform(low, high, shape))
+
+
+def apart(*shape: int, seed: int = 0, gap: float = 0.02) -> np.ndarray:
+    """Numbers in random order that differ from each other, and from 0, by at least ``gap``: no ties, no kinks."""
+    n = int(np.prod(shape))
+    values = (np.arange(n) - n // 2 + 0.5) * gap * 2
+    return np.random.default_rng((seed, *shape)).permutation(values).reshape(shape)
+
+
+SHAPES = [(), (1,), (3,), (0,), (2, 1, 3), (2, 0, 3)]
+"""Shapes that every elementwise op is tested with."""
+
+shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
+"""Any small shape, with zero-size and size-one axes."""
+
+solid_shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+"""Small shapes with at least one axis and no empty one."""
+
+
+@st.composite
+def broadcastable(draw: Any, n: int = 2, max_ndim: int = 3) -> list[tuple[int, ...]]:
+    """``n`` shapes that broadcast to each other: axes are missing, of size one, or equal (perhaps zero)."""
+    full = draw(st.lists(st.integers(0, 3), max_size=max_ndim))
+    found = []
+    for _ in range(n):
+        kept = full[draw(st.integers(0, len(full))) :]
+        found.append(tuple(1 if draw(st.booleans()) else size for size in kept))
+    return found
+
+
+@st.composite
+def axes_of(draw: Any, ndim: int, several: bool = True) -> Any:
+    """None, an axis, or (``several``) a tuple of axes of an array with ``ndim`` axes; some negative."""
+    if not ndim or draw(st.integers(0, 4)) == 0:
+        return None
+    one = st.integers(-ndim, ndim - 1)
+    if not several or draw(st.booleans()):
+        return draw(one)
+    return tuple(draw(st.lists(one, max_size=ndim, unique_by=lambda axis: axis % ndim)))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend import as_array, is_float
-from .operation import Node, TapeError, _order, _tuple
+from .operation import Node, TapeError, _order, _source, _tuple
 from .recording import state
 from .tensor import Tensor
 
@@ -67,12 +67,8 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
         node.order = next(_order)
         node.static, node.residuals, node.versions, node.checks = {}, (), [], None
         node.shapes = node.out = None
-        node.inputs = ()
-        node.parents = tuple(
-            None if t.track + level <= 2 else t if t.node is None
-            else t.node if t.node.n_outputs == 1 else (t.node, t.output)
-            for t in tensors
-        )
+        node.inputs = []
+        node.parents = [_source(t) if t.track + level > 2 else None for t in tensors]
         node.n_outputs, node.dtype = 1, y.dtype
         y.track, y.node = 2, node
         return y

@@ -52,11 +52,11 @@ class Node:
                  "shapes", "static", "versions")
 
     op: Operation
-    parents: tuple[Any, ...]  # per input: None, a leaf Tensor, a Node, or (Node, output)
-    inputs: tuple[Any, ...] | None  # the saved ones, None elsewhere; None altogether once freed
+    parents: list[Any]  # per input: None, a leaf Tensor, a Node, or (Node, output)
+    inputs: list[Any] | None  # the saved ones, None elsewhere; None altogether once freed
     out: Any
     residuals: tuple[Any, ...]
-    shapes: tuple[Any, ...] | None
+    shapes: list[Any] | None
     static: dict[str, Any]
     versions: list[tuple[Tensor, int]]
     checks: list[tuple[Any, int]] | None
@@ -67,8 +67,8 @@ class Node:
     def free(self) -> None:
         """Let go of everything saved, and of the tape behind this node."""
         self.inputs = self.shapes = self.checks = self.out = None
-        self.residuals = self.parents = ()
-        self.versions = []
+        self.residuals = ()
+        self.parents = self.versions = []
 
     def check_saved(self) -> None:
         """Raise when the node is used up, or when a saved value has changed since it was saved."""
@@ -154,7 +154,7 @@ class Operation:
             t.track = 0
             if self.view and isinstance(inputs[0], Tensor):
                 x = inputs[0]
-                t.base = x.base or (x if x.node is None else None)
+                t.base = _owner(x)
             if recorded and self.differentiable and is_float(y.dtype):
                 t.track = 2
                 t.node = self._record(inputs, arrays, static, (y,), (), level)
@@ -162,6 +162,9 @@ class Operation:
         n = len(result) if self.outputs is None else self.outputs
         outs = [_as_output(y) for y in result[:n]]
         tensors = tuple(Tensor(y) for y in outs)
+        if self.view and isinstance(inputs[0], Tensor):
+            for t in tensors:
+                t.base = _owner(inputs[0])
         if recorded and self.differentiable and any(is_float(y.dtype) for y in outs):
             node = self._record(inputs, arrays, static, tuple(outs), tuple(result[n:]), level)
             for i, t in enumerate(tensors):
@@ -174,35 +177,29 @@ class Operation:
         node.op = self
         node.order = next(_order)
         node.static = static
-        parents = []
-        for x in inputs:
-            if not isinstance(x, Tensor) or x.track + level <= 2:
-                parents.append(None)
-            elif x.node is None:
-                parents.append(x)
-            else:
-                parents.append(x.node if x.node.n_outputs == 1 else (x.node, x.output))
-        node.parents = tuple(parents)
-        node.versions = []
-        node.checks = None
-        saves = range(len(inputs)) if self._saves_all else self._saves
         kept: list[Any] = [None] * len(inputs)
-        for i in saves:
-            if i < len(inputs):
-                x = kept[i] = inputs[i] if isinstance(inputs[i], Tensor) else arrays[i]
+        node.versions = versions = []
+        for i in range(len(inputs)) if self._saves_all else self._saves:
+            if i < len(kept):
+                x = inputs[i]
                 if isinstance(x, Tensor):
-                    leaf = x.base or x
+                    leaf = x if x.base is None else x.base
                     if leaf.node is None:
-                        node.versions.append((leaf, leaf.version))
-        node.inputs = tuple(kept)
-        node.shapes = tuple((getattr(a, "shape", ()), getattr(a, "dtype", None)) for a in arrays) \
-            if self._saves_shapes else None
+                        versions.append((leaf, leaf.version))
+                    kept[i] = x
+                else:
+                    kept[i] = arrays[i]
+        node.inputs = kept
+        node.parents = [_source(x) if isinstance(x, Tensor) and x.track + level > 2 else None for x in inputs]
+        node.checks = node.shapes = None
+        if self._saves_shapes:
+            node.shapes = [(getattr(a, "shape", ()), getattr(a, "dtype", None)) for a in arrays]
         node.n_outputs = len(outs)
         node.out = outs if self._saves_out else None
         node.dtype = outs[0].dtype if len(outs) == 1 else tuple(y.dtype for y in outs)
         node.residuals = residuals
         if state.debug:
-            saved = [a for i, a in enumerate(arrays) if kept[i] is not None]
+            saved: list[Any] = [a for i, a in enumerate(arrays) if kept[i] is not None]
             saved += list(node.out or ()) + list(residuals)
             node.checks = [(a, _checksum(a)) for a in saved if is_array(a)]
         return node
@@ -210,7 +207,7 @@ class Operation:
     def pull(self, node: Node, dy: Any, create_graph: bool) -> tuple[Any, ...]:
         """The gradients of the node's inputs: arrays, or tensors when the backward pass is recorded."""
         node.check_saved()
-        needs = tuple(p is not None for p in node.parents)
+        needs = tuple([p is not None for p in node.parents])
         if self.backward is not None and not create_graph:
             grads = self.backward.call(node, dy, needs, tensors=False)
         elif self.rule is not None:
@@ -295,9 +292,22 @@ class _Rule:
         return parameter.default
 
 
+def _source(x: Tensor) -> Any:
+    """Where a recorded tensor comes from: itself for a leaf, its node, or its node and output."""
+    node = x.node
+    if node is None:
+        return x
+    return node if node.n_outputs == 1 else (node, x.output)
+
+
 def operation(name: str, forward: Callable[..., Any], **keywords: Any) -> Operation:
     """Make a differentiable operation: ``operation("exp", exp_forward, rule=lambda dy, out: dy * out)``."""
     return Operation(name, forward, **keywords)
+
+
+def _owner(x: Tensor) -> Tensor | None:
+    """The leaf whose memory a view of ``x`` shares, if any."""
+    return x.base if x.base is not None else x if x.node is None else None
 
 
 def _plain_input(x: Any, name: str) -> Any:

@@ -122,7 +122,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same numbers as a constant: no gradient flows through it. The memory is shared."""
         t = Tensor(self.data)
-        t.base = self.base or (self if self.node is None else None)
+        t.base = self.base if self.base is not None else self if self.node is None else None
         return t
 
     def backward(self, dy: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:

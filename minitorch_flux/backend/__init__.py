@@ -13,6 +13,7 @@ from .arrays import (
 )
 from .dispatch import FUNCTIONS, ArrayFunction, array_function, kernels_enabled, use_kernels
 from .dtypes import DEFAULT, accumulator, is_float, refuse_complex
+from .generator import Generator, default_generator, resolve_rng, seed
 from .memory import empty, empty_like, free_memory, memory_stats
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "Array",
     "ArrayFunction",
     "DeviceError",
+    "Generator",
     "accumulator",
     "array_function",
     "array_module",
     "as_array",
+    "default_generator",
     "device_of",
     "empty",
     "empty_like",
@@ -36,6 +39,8 @@ __all__ = [
     "memory_stats",
     "parse_device",
     "refuse_complex",
+    "resolve_rng",
+    "seed",
     "to_device",
     "use_kernels",
 ]

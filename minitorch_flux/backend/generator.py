@@ -103,9 +103,7 @@ class Generator:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict()`` was taken (integers, or integer arrays of no axes)."""
         if set(state) != {"key", "counter"}:
-            raise KeyError(
-                f"Generator: the state needs exactly 'key' and 'counter', got {sorted(state)}"
-            )
+            raise KeyError(f"Generator: the state needs exactly 'key' and 'counter', got {sorted(state)}")
         key, counter = _uint64(state["key"], "key"), _uint64(state["counter"], "counter")
         with _lock:
             self.key, self.counter = key, counter
@@ -152,7 +150,4 @@ def resolve_rng(rng: Any = None, like: Array | None = None) -> Generator:
             )
         return Generator(int(rng.integers(0, 1 << 64, dtype=np.uint64)))
     hint = f"flux.Generator({rng})" if isinstance(rng, int) else "flux.Generator(seed)"
-    raise TypeError(
-        "rng= must be a flux.Generator or a numpy.random.Generator, "
-        f"got {type(rng).__name__}; pass {hint}"
-    )
+    raise TypeError(f"rng= must be a flux.Generator or a numpy.random.Generator, got {type(rng).__name__}; pass {hint}")

@@ -58,8 +58,8 @@ def _find() -> Path:
     try:
         return fetch(URL, folders[-1] / Path(URL).name, _verify)
     except NotFetched as error:
-        raise FileNotFoundError(f"CIFAR-10 is in none of {', '.join(map(str, folders))} and was not downloaded: {error}; "
-                                f"or get {URL} yourself and pass its path") from error
+        raise FileNotFoundError(f"CIFAR-10 is in none of {', '.join(map(str, folders))} and was not downloaded: "
+                                f"{error}; or get {URL} yourself and pass its path") from error
 
 
 def _verify(path: Path) -> None:
@@ -119,7 +119,8 @@ class _Bounded:
 
 def _check_size(what: object, size: int) -> None:
     if size != RECORDS * RECORD:
-        raise ValueError(f"{what}: {size:,} bytes, expected {RECORDS * RECORD:,} ({RECORDS:,} records of {RECORD:,} bytes)")
+        raise ValueError(f"{what}: {size:,} bytes, expected {RECORDS * RECORD:,} ({RECORDS:,} records of "
+                         f"{RECORD:,} bytes)")
 
 
 def _check(what: object, data: bytes) -> np.ndarray:

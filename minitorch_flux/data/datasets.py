@@ -13,7 +13,7 @@ DTYPES = ("float32", "uint8")
 
 
 class Split(NamedTuple):
-    """``images (N, C, H, W)`` and ``labels (N,)`` int64: a tuple, so ``x, y = split`` and ``DataLoader(split)`` work."""
+    """``images (N, C, H, W)`` and ``labels (N,)`` int64. A tuple: ``x, y = split`` and ``DataLoader(split)`` work."""
 
     images: np.ndarray
     labels: np.ndarray

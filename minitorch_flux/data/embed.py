@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .fashion import SHA256
+from .fashion import ARRAYS, SHA256
 from .idx import NAMES, find_files, read_idx
 
 DIGITS_SHA256 = "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"
-PER_CLASS = {"train": 200, "test": 50}
+TRAIN_PER_CLASS, TEST_PER_CLASS = 200, 50
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
@@ -34,11 +34,10 @@ def fashion_mini(folder: Path) -> dict[str, np.ndarray]:
     if files is None:
         raise FileNotFoundError(f"{folder}: expected {', '.join(NAMES)}, with .gz or without")
     arrays = [read_idx(path, sha256=SHA256[name]) for path, name in zip(files, NAMES, strict=True)]
-    mini = {}
-    for split, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
-        chosen = first_of_each_class(labels, PER_CLASS[split])
-        mini[f"{split}_images"], mini[f"{split}_labels"] = images[chosen], labels[chosen]
-    return mini
+    train = first_of_each_class(arrays[1], TRAIN_PER_CLASS)
+    test = first_of_each_class(arrays[3], TEST_PER_CLASS)
+    chosen = (train, train, test, test)
+    return {key: a[i] for key, a, i in zip(ARRAYS, arrays, chosen, strict=True)}
 
 
 def digits(csv: Path) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ def _read(name: str) -> bytes:
 
 
 def load_embedded(name: str) -> dict[str, np.ndarray]:
-    """The arrays of an embedded file by name, in the order in which they were stored; fresh ones on every call."""
+    """The arrays of an embedded file by name; fresh ones on every call."""
     with np.load(io.BytesIO(_read(name)), allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
 

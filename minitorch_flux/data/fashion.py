@@ -27,6 +27,7 @@ SHA256 = dict(  # of the decompressed files
         strict=True,
     )
 )
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")  # in fashion_mini.npz
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MEAN, STD = (0.2860,), (0.3530,)  # of the 60,000 training images
 
@@ -45,11 +46,12 @@ def fashion_mnist(mini: bool = True, dtype: Any = "float32") -> ImageDataset:
     """
     dtype_name(dtype)
     if mini:
-        name, arrays = "fashion-mnist mini", list(load_embedded("fashion_mini").values())
+        stored = load_embedded("fashion_mini")
+        name, arrays = "fashion-mnist mini", [stored[key] for key in ARRAYS]
     else:
         files = _find()
         name, arrays = "fashion-mnist", [read_idx(f, sha256=SHA256[n]) for f, n in zip(files, NAMES, strict=True)]
-    train, test = make_split(*arrays[:2], dtype), make_split(*arrays[2:], dtype)
+    train, test = make_split(arrays[0], arrays[1], dtype), make_split(arrays[2], arrays[3], dtype)
     return ImageDataset(name, train, test, CLASSES, MEAN, STD)
 
 

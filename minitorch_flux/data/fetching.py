@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ..readings.cache import refusal, wanted_folder
+
 TIMEOUT = 30  # seconds without an answer
 
 
@@ -22,25 +24,21 @@ def search_folders(name: str) -> list[Path]:
     folders = []
     if own := os.environ.get("MINITORCH_FLUX_DATA"):
         folders += [Path(own, name), Path(own)]
-    return [*folders, cache_folder() / "data" / name]
-
-
-def cache_folder() -> Path:
-    """``$MINITORCH_FLUX_CACHE``, else ``minitorch_flux`` in the user's cache folder."""
-    if own := os.environ.get("MINITORCH_FLUX_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "minitorch_flux")
+    return [*folders, wanted_folder() / "data" / name]
 
 
 def fetch(url: str, path: Path, verify: Callable[[Path], object]) -> Path:
-    """Download ``url`` to ``path``, where it appears only complete and after ``verify(file)`` has not raised.
+    """Download ``url`` to ``path`` in the cache folder, where it appears only complete and verified.
 
-    NotFetched without pooch (the extra ``data``), without a connection, or where the folder cannot be written.
+    ``verify(file)`` raises for a wrong file. NotFetched without pooch (the extra ``data``),
+    without a connection, or where the cache folder cannot be used.
     """
     try:
         import pooch
     except ModuleNotFoundError as error:
         raise NotFetched("downloading needs pooch: pip install 'minitorch-flux[data]'") from error
+    if (why := refusal(wanted_folder())) is not None:
+        raise NotFetched(f"the cache folder {wanted_folder()} {why}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # on the same disk, so that the move is atomic

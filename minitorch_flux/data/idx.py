@@ -77,7 +77,7 @@ def _parse(path: Path, file: Any, capacity: int, sha256: str | None, max_bytes: 
         raise ValueError(f"{path}: more bytes follow the {size:,} that the header promises (shape {shape})")
     if sha256 is not None:
         digest = hashlib.sha256(magic + lengths)
-        digest.update(data)
+        digest.update(data.data)
         if digest.hexdigest() != sha256:
             raise ValueError(f"{path}: the sha256 of the decompressed file is {digest.hexdigest()}, expected {sha256}; "
                              "the file is damaged or another one: delete it and fetch it again")
@@ -94,7 +94,7 @@ def _read(file: BinaryIO, n: int) -> bytes:
 
 def _fill(file: Any, data: np.ndarray) -> int:
     """Read into ``data`` until it is full or the file ends; the number of bytes read."""
-    view, got = memoryview(data), 0
+    view, got = data.data, 0
     while got < len(view) and (n := file.readinto(view[got:])):
         got += n
     return got
@@ -107,9 +107,9 @@ def mnist_idx(
 ) -> ImageDataset:
     """A dataset in MNIST's format: MNIST itself, EMNIST, KMNIST, QMNIST or your own.
 
-    ``source``: a folder with the four files of the usual names (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
-    ``t10k-images-idx3-ubyte``, ``t10k-labels-idx1-ubyte``; with ``.gz`` or without; ``.idx3`` also with a dot), or
-    the four files themselves in this order: training images, training labels, test images, test labels.
+    ``source``: a folder with the four files of the usual names (``train-images-idx3-ubyte``,
+    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte``, ``t10k-labels-idx1-ubyte``; or with ``.idx``; with ``.gz``
+    or without), or the four files themselves in this order: training images, training labels, test images, test labels.
     ``dtype``: ``"float32"`` in [0, 1] or the stored ``"uint8"``. ``classes``: the names of the labels (default: the
     numbers ``"0"``, ``"1"``, ...). ``mean`` and ``std`` are computed from the training images.
     """
@@ -117,20 +117,22 @@ def mnist_idx(
     if isinstance(source, (str, os.PathLike)):
         name, files = Path(source).name, find_files(Path(source))
         if files is None:
-            raise FileNotFoundError(f"{source}: no MNIST-format files; expected {', '.join(NAMES)}, each with .gz or without, or "
-                                    "pass the four files as a list")
+            raise FileNotFoundError(f"{source}: no MNIST-format files; expected {', '.join(NAMES)}, each with .gz or "
+                                    "without, or pass the four files as a list")
     else:
         name, files = "idx files", [Path(path) for path in source]
         if len(files) != 4:
             raise ValueError(f"mnist_idx takes a folder or four files (training images, training labels, test images, "
                              f"test labels), got {len(files)}")
-    train, test = (_pair(*files[:2]), _pair(*files[2:]))
+    train, test = _pair(files[0], files[1]), _pair(files[2], files[3])
     if train[0].shape[1:] != test[0].shape[1:]:
-        raise ValueError(f"{files[2]}: test images have shape {test[0].shape[1:]}, training images {train[0].shape[1:]}")
+        raise ValueError(f"{files[2]}: the test images are {test[0].shape[1:]}, the training images "
+                         f"{train[0].shape[1:]}")
     count = 1 + int(max(train[1].max(), test[1].max()))
     names = tuple(classes) if classes is not None else tuple(str(i) for i in range(count))
     if count > len(names):
-        raise ValueError(f"mnist_idx: a label is {count - 1} but classes= has {len(names)} names (0 to {len(names) - 1})")
+        raise ValueError(f"mnist_idx: a label is {count - 1} but classes= has {len(names)} names, for 0 to "
+                         f"{len(names) - 1}")
     mean, std = moments(train[0])
     return ImageDataset(name, make_split(*train, dtype), make_split(*test, dtype), names, (mean,), (std,))
 

@@ -6,8 +6,10 @@ that draw, so the same order can be drawn again; batches, indices or permutation
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ class DataLoader:
     stacked along a new first axis, tuples and dicts entry by entry, and everything else stays a list.
     ``prefetch=0``: the number of batches that a thread prepares in advance; for data in the host's memory.
 
-    Every batch is a new array, which may be changed freely. Each ``for`` is one epoch; ``len`` is its number of batches.
+    Every batch is a new array, which may be changed freely. Each ``for`` is one epoch, ``len`` its number of batches.
     ``epoch`` and ``position`` say where the newest ``for`` is: the number of epochs before this one, and the batches
     that it has given out. ``state_dict()`` is that place, at any moment; after ``load_state_dict`` the next ``for``
     goes on from there with the very batches that would have followed, and so do all later ones.
@@ -68,7 +70,8 @@ class DataLoader:
         if rng is not None and not isinstance(rng, (Generator, np.random.Generator)):
             resolve_rng(rng)  # raises
         if collate is not None and not callable(collate):
-            raise TypeError(f"DataLoader: collate must be a function from a list of observations to a batch, got {collate!r}")
+            raise TypeError("DataLoader: collate must be a function from a list of observations to a batch, got "
+                            f"{collate!r}")
         if not partial and 0 < self.nobs < self.batchsize:
             raise ValueError(f"DataLoader: there are {self.nobs} observations, so partial=False leaves no batch of "
                              f"{self.batchsize}; take a smaller batchsize or partial=True")
@@ -96,11 +99,11 @@ class DataLoader:
         place = self._place
         if place.loaded:
             order = self._order(place.before)
-            place = _Place(place.epoch, place.position, place.before, open=True)
+            place = _Place(place.epoch, place.position, place.before, begun=True)
         else:
             before = self._rng_state()
             order = self._order()
-            place = _Place(place.epoch + place.open, 0, before, open=True)
+            place = _Place(place.epoch + place.begun, 0, before, begun=True)
         self._place = place
         return _Pass(self, place, order)
 
@@ -114,28 +117,19 @@ class DataLoader:
         rng = self._generator()
         return _plain(rng.bit_generator.state) if isinstance(rng, np.random.Generator) else rng.state_dict()
 
-    def _set_rng_state(self, state: Any) -> None:
-        rng = self._generator()
-        if isinstance(rng, np.random.Generator):
-            rng.bit_generator.state = state
-        else:
-            rng.load_state_dict(state)
-
     def _order(self, again: Any = None) -> np.ndarray | None:
         """The epoch's permutation: a new one, or that which was drawn from the state ``again``."""
         if not self.shuffle:
             return None
         if again is None:
             return self._generator().permutation(self.nobs)
-        now = self._rng_state()
-        self._set_rng_state(again)
-        try:
-            return self._generator().permutation(self.nobs)
-        finally:
-            self._set_rng_state(now)
+        rng = copy.deepcopy(self._generator())  # others may be drawing from the generator itself
+        _set_state(rng, again)
+        return rng.permutation(self.nobs)
 
     def _settings(self) -> dict[str, Any]:
-        return {"observations": self.nobs, "batchsize": self.batchsize, "shuffle": self.shuffle, "partial": self.partial}
+        return {"observations": self.nobs, "batchsize": self.batchsize, "shuffle": self.shuffle,
+                "partial": self.partial}
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the stream and the generator's state, as plain numbers, strings, lists and dicts.
@@ -143,14 +137,14 @@ class DataLoader:
         A generator that is shared with other users (the default one, for instance) is saved as it is now.
         """
         place = self._place
-        return {"epoch": place.epoch, "position": place.position, "open": place.open, "rng": self._rng_state(),
+        return {"epoch": place.epoch, "position": place.position, "begun": place.begun, "rng": self._rng_state(),
                 "epoch_rng": place.before, **self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict()`` was called, with the next ``for``; the generator's state is set as well.
 
-        KeyError for missing or unknown entries; ValueError if the data's length, the batchsize, ``shuffle``, ``partial`` or the
-        kind of generator is another: the stream could not be the same.
+        KeyError for missing or unknown entries; ValueError if the data's length, the batchsize, ``shuffle``,
+        ``partial`` or the kind of generator is another: the stream could not be the same.
         """
         expected = set(self.state_dict())
         if set(state) != expected:
@@ -158,18 +152,19 @@ class DataLoader:
             raise KeyError(f"DataLoader: the state has missing entries {missing} and unknown entries {unknown}")
         for name, ours in self._settings().items():
             if state[name] != ours:
-                raise ValueError(f"DataLoader: the state was saved with {name}={state[name]!r}, this loader has {ours!r}; "
-                                 "the batches after it would be others")
+                raise ValueError(f"DataLoader: the state was saved with {name}={state[name]!r}, this loader has "
+                                 f"{ours!r}; the batches after it would be others")
         if not 0 <= state["position"] <= len(self) or state["epoch"] < 0:
-            raise ValueError(f"DataLoader: no such place: epoch {state['epoch']}, position {state['position']} of {len(self)}")
+            raise ValueError(f"DataLoader: no such place: epoch {state['epoch']}, position {state['position']} of "
+                             f"{len(self)}")
         if self.shuffle:
             try:
-                self._set_rng_state(state["rng"])
+                _set_state(self._generator(), state["rng"])
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"DataLoader: the state's generator is of another kind than rng={self._generator()!r}: "
-                                 f"{error}") from error
-        self._place = _Place(int(state["epoch"]), int(state["position"]), state["epoch_rng"], bool(state["open"]),
-                             loaded=bool(state["open"]))
+                raise ValueError("DataLoader: the state's generator is of another kind than "
+                                 f"rng={self._generator()!r}: {error}") from error
+        self._place = _Place(int(state["epoch"]), int(state["position"]), state["epoch_rng"], bool(state["begun"]),
+                             loaded=bool(state["begun"]))
 
     def __repr__(self) -> str:
         options = [f"batchsize={self.batchsize}"]
@@ -179,11 +174,15 @@ class DataLoader:
         return f"DataLoader({self.nobs} observations, {', '.join(options)})  # {len(self)} batches"
 
 
+@dataclass
 class _Place:
     """Where one ``for`` is: epoch, batches given out, and the generator's state from before its order was drawn."""
 
-    def __init__(self, epoch: int = 0, position: int = 0, before: Any = None, open: bool = False, loaded: bool = False) -> None:
-        self.epoch, self.position, self.before, self.open, self.loaded = epoch, position, before, open, loaded
+    epoch: int = 0
+    position: int = 0
+    before: Any = None
+    begun: bool = False
+    loaded: bool = False  # begun, but in another loader
 
 
 class _Pass:
@@ -192,24 +191,33 @@ class _Pass:
     def __init__(self, loader: DataLoader, place: _Place, order: np.ndarray | None) -> None:
         fetch = _fetcher(loader.data, order, loader.batchsize, loader.nobs, loader.collate)
         self._place, self._count = place, len(loader)
-        self._ahead = None
+        self._next = lambda: fetch(place.position)
         if loader.prefetch and place.position < self._count:
-            self._ahead = Prefetcher(fetch, place.position, self._count, loader.prefetch)
-        self._fetch = fetch
+            self._next = Prefetcher(fetch, place.position, self._count, loader.prefetch).get
+        self._over = False
 
     def __iter__(self) -> _Pass:
         return self
 
     def __next__(self) -> Any:
         place = self._place
-        if not place.open:
+        if self._over:
             raise StopIteration
         if place.position == self._count:
-            place.epoch, place.position, place.before, place.open = place.epoch + 1, 0, None, False
+            self._end()
+            place.epoch, place.position, place.before, place.begun = place.epoch + 1, 0, None, False
             raise StopIteration
-        batch = self._ahead.get() if self._ahead else self._fetch(place.position)
+        try:
+            batch = self._next()
+        except BaseException:  # as with a generator, nothing comes after an exception
+            self._end()
+            raise
         place.position += 1
         return batch
+
+    def _end(self) -> None:
+        self._over = True
+        del self._next  # with it a prefetching thread
 
 
 def _fetcher(data: Any, order: np.ndarray | None, batchsize: int, nobs: int, collate: Any) -> Callable[[int], Any]:
@@ -226,6 +234,13 @@ def _fetcher(data: Any, order: np.ndarray | None, batchsize: int, nobs: int, col
             raise RuntimeError(f"DataLoader: batch {i}: the data or collate raised StopIteration") from error
 
     return fetch
+
+
+def _set_state(rng: Generator | np.random.Generator, state: Any) -> None:
+    if isinstance(rng, np.random.Generator):
+        rng.bit_generator.state = state
+    else:
+        rng.load_state_dict(state)
 
 
 def _count(value: Any, name: str, least: int) -> int:

@@ -99,7 +99,7 @@ def _take(column: Any, index: Index) -> Any:
 
 
 def stack(items: list[Any]) -> Any:
-    """Single observations as a batch: arrays and numbers along a new first axis, tuples, lists and dicts entry by entry.
+    """Single observations as a batch: arrays and numbers along a new first axis, tuples and dicts entry by entry.
 
     Anything else (text, for one) stays a list. ValueError where shapes or lengths differ.
     """
@@ -112,12 +112,16 @@ def stack(items: list[Any]) -> Any:
     if is_array(first):
         for i, item in enumerate(items):
             if np.shape(item) != first.shape:
-                raise ValueError(f"observation {i} of the batch has shape {np.shape(item)}, the first one {first.shape}; "
-                                 "pad them to one shape, or pass collate= to the DataLoader")
+                raise ValueError(f"observation {i} of the batch has shape {np.shape(item)}, the first one "
+                                 f"{first.shape}; pad them to one shape, or pass collate= to the DataLoader")
         return array_module(first).stack(items)
     if isinstance(first, (bool, int, float, np.generic)):
         return np.asarray(items)
     if isinstance(first, Mapping):
+        for i, item in enumerate(items):
+            if set(item) != set(first):
+                raise ValueError(f"observation {i} of the batch has the keys {list(item)}, the first one "
+                                 f"{list(first)}; pass collate= to the DataLoader")
         return {key: stack([item[key] for item in items]) for key in first}
     if isinstance(first, (tuple, list)):
         for i, item in enumerate(items):

@@ -24,14 +24,15 @@ class _Buffer:
 class Prefetcher:
     """``get()`` gives ``fetch(i)`` for ``i`` from ``first`` to ``last - 1``, up to ``depth`` of them made in advance.
 
-    An exception in ``fetch`` is raised by the ``get`` of its turn, with the thread's traceback. ``close`` ends the thread;
-    so do an exception, the last item, the death of this object and the end of the program.
+    An exception in ``fetch`` is raised by the ``get`` of its turn, with the thread's traceback. The thread ends after
+    the last item or an exception, and when this object dies or the program ends.
     """
 
     def __init__(self, fetch: Callable[[int], Any], first: int, last: int, depth: int) -> None:
         self._buffer = _Buffer(depth)
-        thread = threading.Thread(target=_work, args=(self._buffer, fetch, first, last), name="flux-prefetch", daemon=True)
-        self.close = weakref.finalize(self, _stop, self._buffer, thread)
+        work = (self._buffer, fetch, first, last)
+        thread = threading.Thread(target=_work, args=work, name="flux-prefetch", daemon=True)
+        weakref.finalize(self, _stop, self._buffer, thread)
         thread.start()
 
     def get(self) -> Any:

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import DEFAULT, is_float
-from ..backend.generator import Generator, resolve_rng
+from ..backend import DEFAULT, Generator, is_float, resolve_rng
 
 Shape = tuple[int, ...]
 
@@ -37,9 +36,7 @@ class Initialiser:
 
     def __init__(self, draw: Callable[..., np.ndarray], **settings: Any) -> None:
         functools.update_wrapper(self, draw)
-        named = [
-            p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(draw).parameters.values()
-        ][3:]
+        named = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(draw).parameters.values()][3:]
         named += [
             inspect.Parameter("dtype", inspect.Parameter.KEYWORD_ONLY, default=DEFAULT.name),
             inspect.Parameter("rng", inspect.Parameter.KEYWORD_ONLY, default=None),
@@ -85,9 +82,7 @@ def _sizes(name: str, shape: tuple[Any, ...]) -> Shape:
     try:
         sizes = tuple(operator.index(n) for n in shape)
     except TypeError:
-        raise TypeError(
-            f"{name}: the sizes must be integers or one tuple of them, got {shape}"
-        ) from None
+        raise TypeError(f"{name}: the sizes must be integers or one tuple of them, got {shape}") from None
     if any(n < 0 for n in sizes):
         raise ValueError(f"{name}: the sizes must be at least 0, got {sizes}")
     return sizes
@@ -204,9 +199,7 @@ def truncated_normal(
     The bounds are absolute, not in units of ``std``, as in Flux and PyTorch.
     """
     if not (std > 0 and lo < hi):
-        raise ValueError(
-            f"truncated_normal: needs std > 0 and lo < hi, got std={std}, lo={lo}, hi={hi}"
-        )
+        raise ValueError(f"truncated_normal: needs std > 0 and lo < hi, got std={std}, lo={lo}, hi={hi}")
     a, b = (lo - mean) / std, (hi - mean) / std
     sign = 1 if a + b < 0 else -1  # in the lower tail small probabilities keep their digits
     a, b = (a, b) if sign == 1 else (-b, -a)
@@ -245,9 +238,7 @@ def orthogonal(shape: Shape, dtype: np.dtype, rng: Generator, gain: float = 1) -
     Notices of the AMS 54 (2007).
     """
     if len(shape) < 2:
-        raise ValueError(
-            f"orthogonal: needs at least two axes, (out, in, ...), got the shape {shape}"
-        )
+        raise ValueError(f"orthogonal: needs at least two axes, (out, in, ...), got the shape {shape}")
     rows, columns = shape[0], math.prod(shape[1:])
     a = rng.host().standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(a)
@@ -256,9 +247,7 @@ def orthogonal(shape: Shape, dtype: np.dtype, rng: Generator, gain: float = 1) -
 
 
 @Initialiser
-def sparse_init(
-    shape: Shape, dtype: np.dtype, rng: Generator, sparsity: float, std: float = 0.01
-) -> np.ndarray:
+def sparse_init(shape: Shape, dtype: np.dtype, rng: Generator, sparsity: float, std: float = 0.01) -> np.ndarray:
     """Normal with ``std``, but every column of ``(out, in)`` has ``ceil(sparsity * out)`` zeros.
 
     So every input reaches the same number of outputs. Martens, "Deep learning via Hessian-free
@@ -288,14 +277,13 @@ def identity_init(
     w = np.zeros(shape, dtype)
     if len(shape) < 2:
         return w
-    channels = np.arange(min(shape[:2]))
     if all(shape):
-        w[(channels, channels, *(k // 2 for k in shape[2:]))] = gain
+        middle = tuple(k // 2 for k in shape[2:])
+        for channel in range(min(shape[:2])):
+            w[channel, channel, *middle] = gain
     shifts = tuple(shift) if isinstance(shift, (tuple, list)) else (shift,)
     if len(shifts) > len(shape):
-        raise ValueError(
-            f"identity_init: shift={shift} has more entries than the shape {shape} has axes"
-        )
+        raise ValueError(f"identity_init: shift={shift} has more entries than the shape {shape} has axes")
     return np.roll(w, shifts, tuple(range(len(shifts))))
 
 
@@ -312,16 +300,12 @@ def ones_init(shape: Shape, dtype: np.dtype, rng: Generator) -> np.ndarray:
 
 
 @Initialiser
-def uniform_init(
-    shape: Shape, dtype: np.dtype, rng: Generator, low: float = 0, high: float = 1
-) -> np.ndarray:
+def uniform_init(shape: Shape, dtype: np.dtype, rng: Generator, low: float = 0, high: float = 1) -> np.ndarray:
     """Uniform from ``low`` to ``high``."""
     return _uniform(shape, dtype, rng, low, high)
 
 
 @Initialiser
-def normal_init(
-    shape: Shape, dtype: np.dtype, rng: Generator, mean: float = 0, std: float = 1
-) -> np.ndarray:
+def normal_init(shape: Shape, dtype: np.dtype, rng: Generator, mean: float = 0, std: float = 1) -> np.ndarray:
     """Normal with ``mean`` and ``std``."""
     return _normal(shape, dtype, rng, mean, std)

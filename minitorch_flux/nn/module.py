@@ -11,18 +11,26 @@ is a complete layer. A parameter is an attribute made by ``flux.Param(array)``, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..autograd import Buffer, Param, Structure, Tensor
 from ..autograd.tree import items, parameters
 from ..backend import parse_device, to_device
+from ..spelling import check_keywords
+from .state import load_state_dict, state_dict
 
 
 class Module(Structure):
     """The base of every layer: walking, moving, saving and printing are generic."""
 
     active: bool | None = None  # train mode: None automatic, True on, False off; see testmode
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        if keywords:  # a foreign keyword gets an error that gives our name for it
+            check_keywords(cls.__name__, keywords, inspect.signature(cls.__init__).parameters)
+        return super().__new__(cls)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -44,6 +52,14 @@ class Module(Structure):
     def modules(self) -> Iterator[Module]:
         """This module and every module inside it, each once."""
         return (m for _, m in walk(self))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all parameters and buffers: ``{"0.weight": array, ...}``."""
+        return state_dict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> dict[str, list[str]]:
+        """Copy the arrays of ``state`` into this model, all of them or none; see ``nn.state.load_state_dict``."""
+        return load_state_dict(self, state, strict)
 
     def to(self, device: str) -> Module:
         """Move every parameter and buffer to ``"cpu"`` or ``"cuda:N"``, in place; returns the model."""

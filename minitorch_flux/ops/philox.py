@@ -27,16 +27,14 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, array_function, array_module, is_float
-from ..backend.generator import Generator
+from ..backend import Array, Generator, array_function, array_module, empty, is_float
+from ..readings import KernelFile
 
 LOW = (1 << 32) - 1
 BITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
 
 
-def philox4x32(
-    c0: Array, c1: Array, c2: Array, c3: Array, key: int
-) -> tuple[Array, Array, Array, Array]:
+def philox4x32(c0: Array, c1: Array, c2: Array, c3: Array, key: int) -> tuple[Array, Array, Array, Array]:
     """Ten rounds on counters given as four uint64 arrays of 32-bit words; key = k0 + 2**32 * k1."""
     k0, k1 = key & LOW, key >> 32
     for _ in range(10):
@@ -57,9 +55,7 @@ def philox_words(key: int, counter: int, blocks: int, like: Array | None = None)
 
 
 @array_function
-def philox_uniform(
-    key: int, counter: int, shape: tuple[int, ...], dtype: Any, like: Array | None = None
-) -> Array:
+def philox_uniform(key: int, counter: int, shape: tuple[int, ...], dtype: Any, like: Array | None = None) -> Array:
     """Uniform numbers in [0, 1) on the device of ``like`` (default: the CPU)."""
     n, dtype = math.prod(shape), np.dtype(dtype)
     words = philox_words(key, counter, blocks_of(n, dtype), like)
@@ -73,13 +69,38 @@ def philox_uniform(
 
 
 @array_function
-def philox_bernoulli(
-    key: int, counter: int, shape: tuple[int, ...], p: float, like: Array | None = None
-) -> Array:
+def philox_bernoulli(key: int, counter: int, shape: tuple[int, ...], p: float, like: Array | None = None) -> Array:
     """A boolean mask, true with probability ``p``, on the device of ``like`` (default: the CPU)."""
     n = math.prod(shape)
     words = philox_words(key, counter, blocks_of(n), like).astype(np.uint64)
     return (words.ravel()[:n] < threshold(p)).reshape(shape)
+
+
+# Kernels ------------------------------------------------------------------------------------------
+
+philox = KernelFile("philox.cu")
+
+
+def _place(key: int, counter: int) -> tuple[int, int, int, int]:
+    return key & LOW, key >> 32, counter & (1 << 64) - 1, counter >> 64
+
+
+@philox_uniform.kernel(accepts="every float dtype and shape with at least one element")
+def _(key: int, counter: int, shape: tuple[int, ...], dtype: Any, like: Array | None = None) -> Any:
+    y = empty(shape, dtype, like)
+    blocks, bits = blocks_of(y.size, y.dtype), {"BITS": BITS[y.dtype.name]}
+    place = _place(key, counter)
+    ran = blocks and philox("philox_uniform", y, 1, blocks, y, *place, y.size, constants=bits)
+    return y if ran else NotImplemented
+
+
+@philox_bernoulli.kernel(accepts="every shape with at least one element")
+def _(key: int, counter: int, shape: tuple[int, ...], p: float, like: Array | None = None) -> Any:
+    y = empty(shape, np.bool_, like)
+    args = (blocks_of(y.size), y, threshold(p), *_place(key, counter), y.size)
+    build = {"BITS": BITS["float32"]}  # no use for it here: this and float32's uniform share one library
+    ran = y.size and philox("philox_bernoulli", y, 1, *args, constants=build, T=np.float32)
+    return y if ran else NotImplemented
 
 
 def blocks_of(n: int, dtype: Any = np.float32) -> int:
@@ -111,9 +132,7 @@ def _float(dtype: Any) -> np.dtype:
     return dtype
 
 
-def uniform(
-    self: Generator, shape: Any, dtype: Any = np.float32, like: Array | None = None
-) -> Array:
+def uniform(self: Generator, shape: Any, dtype: Any = np.float32, like: Array | None = None) -> Array:
     """Uniform numbers in [0, 1) on the device of ``like`` (default: the CPU), everywhere alike."""
     shape, dtype = _shape(shape), _float(dtype)
     return philox_uniform(*self.reserve(blocks_of(math.prod(shape), dtype)), shape, dtype, like)
@@ -127,9 +146,7 @@ def bernoulli(self: Generator, p: float, shape: Any, like: Array | None = None) 
     return philox_bernoulli(*self.reserve(blocks_of(math.prod(shape))), shape, p, like)
 
 
-def normal(
-    self: Generator, shape: Any, dtype: Any = np.float32, like: Array | None = None
-) -> Array:
+def normal(self: Generator, shape: Any, dtype: Any = np.float32, like: Array | None = None) -> Array:
     """Standard normal numbers by Box and Muller's transform of float64 uniforms, then rounded:
 
         z_2i, z_2i+1 = sqrt(-2 log(1 - u_2i)) * (cos, sin)(2 pi u_2i+1)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.threads import on_num_threads
 from .arguments import C_NAMES, fit_arguments, parameter_dtype, type_defines
 from .cache import cached, digest
 from .errors import KernelBuildError
@@ -92,10 +93,10 @@ class Library:
 _lock = threading.Lock()
 _libraries: dict[str, Library] = {}
 _building: dict[str, threading.Lock] = {}
-_threads = 1
+_threads = 0  # not asked yet
 
 
-def set_kernel_threads(n: int) -> None:
+def _set_threads(n: int) -> None:
     """How many threads a launch may use from now on, in every library, whichever Python thread launches."""
     global _threads
     with _lock:
@@ -109,7 +110,7 @@ def _one_thread_after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _building.clear()
-    set_kernel_threads(1)
+    _set_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
@@ -149,6 +150,8 @@ def library_of(
         if key not in _libraries:
             bfloat16 = next((dtype.num for dtype in types.values() if dtype.name == "bfloat16"), -1)
             library = _load(tools, text, source.name, bfloat16)
+            if not _threads:
+                on_num_threads(_set_threads)
             with _lock:
                 library.threads.value = _threads
                 _libraries[key] = library

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from . import cpu, gpu
+from .emulator import Emulation
 from .arguments import accumulation_dtype
 from .errors import KernelError
-from .source import Constants, KernelText, kernels_folder, read_kernels
+from .source import Constants, KernelText, Signature, kernels_folder, read_kernels
 
 Launch = Callable[[int, int, tuple[Any, ...]], bool]
+
+
+instead: Emulation | None = None  # where launches on NumPy arrays go instead of the CPU reading; see emulated()
 
 
 def _unavailable(rows: int, width: int, args: tuple[Any, ...]) -> bool:
@@ -59,6 +63,9 @@ class KernelFile:
         Raises KernelError for what the file does not have, KernelBuildError with the compiler's message, TypeError,
         ValueError or OverflowError for an argument that does not fit.
         """
+        if instead is not None and isinstance(like, np.ndarray):
+            source, signature, dtypes = self._declared(name, like, types)
+            return instead.launch(source, signature, dtypes, constants or {}, rows, width, args)
         key: Any = (name, like.dtype, type(like))
         if constants:
             key += tuple(constants.items())
@@ -69,14 +76,19 @@ class KernelFile:
             launch = self._launches[key] = self._find(name, like, constants or {}, types)
         return launch(rows, width, args)
 
-    def _find(self, name: str, like: Any, constants: Constants, types: dict[str, Any]) -> Launch:
+    def _declared(
+        self, name: str, like: Any, types: dict[str, Any]
+    ) -> tuple[KernelText, Signature, dict[str, np.dtype[Any]]]:
         source = self.source
-        signature = source.signature(name)
         dtypes = {key: np.dtype(value) for key, value in types.items()}
         dtypes.setdefault("T", like.dtype)
         dtypes.setdefault("ACC", accumulation_dtype(dtypes["T"]))
+        return source, source.signature(name), dtypes
+
+    def _find(self, name: str, like: Any, constants: Constants, types: dict[str, Any]) -> Launch:
+        source, signature, dtypes = self._declared(name, like, types)
         if not isinstance(like, np.ndarray):
-            return gpu.launcher(source, signature, dtypes, constants)
+            return gpu.launcher(source, signature, dtypes, constants, like) or _unavailable
         library = cpu.library_of(source, dtypes, constants)
         if library is None:
             return _unavailable

@@ -1,0 +1,61 @@
+"""What the layers of weights share: taking inputs, taking given weights and biases, and naming themselves in errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..autograd import Param, Tensor
+from ..backend import DEFAULT, DeviceError, as_array, device_of, is_float, refuse_complex
+from . import printing
+from .module import Module
+
+
+def layer_name(layer: Module) -> str:
+    """The layer as it prints, for error messages: ``Dense(64, 10, relu)``."""
+    return printing.text(layer)
+
+
+def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
+    """``x`` as a Tensor of the weight's dtype; real numbers of any dtype are converted.
+
+    Raises TypeError for complex numbers and for what is no array, DeviceError for an array on another device.
+    """
+    if not isinstance(x, Tensor):
+        try:
+            x = Tensor(as_array(x, like=weight.data))
+        except (TypeError, ValueError):
+            raise TypeError(f"{layer_name(layer)}: the input is a {type(x).__name__}, expected an array") from None
+    a, w = x.data, weight.data
+    if type(a) is not type(w) or (x.device != "cpu" and x.device != weight.device):
+        raise DeviceError(
+            f"{layer_name(layer)}: the input (shape {x.shape}) is on {device_of(a)}, the weights are on {device_of(w)}; "
+            "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"
+        )
+    if a.dtype != w.dtype:
+        refuse_complex(a.dtype, layer_name(layer))
+        return x.astype(w.dtype)
+    return x
+
+
+def weights_from(array: Any, ndim: int | None, layer: str, what: str) -> Any:
+    """A given weight array, copied: floats keep their dtype, other real numbers become float32."""
+    a = as_array(array.data if isinstance(array, Tensor) else array)
+    refuse_complex(a.dtype, layer)
+    if ndim is not None and a.ndim != ndim:
+        raise ValueError(f"{layer}: the {what} has {ndim} axes, got shape {a.shape}")
+    return a.astype(a.dtype if is_float(a.dtype) else DEFAULT, order="C", copy=True)
+
+
+def bias_parameter(
+    bias: Any, weight: Param, size: int, init_bias: Callable[..., Any], layer: str
+) -> Param | None:
+    """The bias of a layer with ``size`` outputs: True draws it by ``init_bias``, False is none, an array is taken."""
+    if bias is None or bias is False:
+        return None
+    if bias is True:
+        return Param(as_array(init_bias(size), like=weight.data).astype(weight.dtype, copy=False))
+    array = weights_from(bias, None, layer, "bias")
+    if array.shape != (size,):
+        raise ValueError(f"{layer}: the bias has shape {array.shape}, expected ({size},)")
+    return Param(array.astype(weight.dtype, copy=False))

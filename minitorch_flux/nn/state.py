@@ -1,0 +1,94 @@
+"""State dicts: the parameters and buffers of a model as plain arrays under dotted paths, PyTorch's names.
+
+Loading looks at everything before it writes anything: a state dict that does not fit leaves the model as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd.tree import items
+from ..backend import as_array, is_float, to_device
+
+IGNORED = ("num_batches_tracked",)
+"""Last parts of keys that PyTorch writes and that mean nothing here."""
+
+
+class StateError(ValueError):
+    """A state dict that does not fit the model: says which keys are missing, unexpected or wrongly shaped."""
+
+
+def _tensors(model: Any) -> dict[str, Tensor]:
+    """Every parameter and buffer by *each* of its paths, the first one first."""
+    found: dict[str, Tensor] = {}
+    stack: list[tuple[str, Any, frozenset[int]]] = [("", model, frozenset())]
+    while stack:
+        path, value, inside = stack.pop()
+        if isinstance(value, Tensor):
+            found[path] = value
+        elif id(value) not in inside:
+            inside = inside | {id(value)}
+            stack.extend(reversed([(f"{path}.{k}" if path else k, v, inside) for k, v in items(value)]))
+    return found
+
+
+def state_dict(model: Any) -> dict[str, np.ndarray]:
+    """Copies of all parameters and buffers: ``{"0.weight": array, ...}``.
+
+    What is reached by two paths is there once, under the first. Arrays of a GPU model are copied to the CPU.
+    """
+    seen: set[int] = set()
+    state = {}
+    for path, t in _tensors(model).items():
+        if id(t) not in seen:
+            seen.add(id(t))
+            state[path] = np.array(to_device(t.data, "cpu"), order="C")
+    return state
+
+
+def load_state_dict(model: Any, state: Mapping[str, Any], strict: bool = True) -> dict[str, list[str]]:
+    """Copy the arrays of ``state`` into the parameters and buffers of ``model``, in place; all of them or none.
+
+    Values are converted to each parameter's dtype and device. Raises StateError that lists every missing, unexpected
+    and wrongly shaped key; ``strict=False`` permits missing and unexpected keys, and returns them as
+    ``{"missing": [...], "unexpected": [...]}``. A parameter reached by two paths may be given under either.
+    """
+    targets = _tensors(model)
+    writes: dict[int, tuple[str, Tensor, Any]] = {}
+    problems: list[str] = []
+    unexpected = []
+    for key, value in state.items():
+        t = targets.get(key)
+        if t is None:
+            if key.rpartition(".")[2] not in IGNORED:
+                unexpected.append(key)
+            continue
+        a = value.data if isinstance(value, Tensor) else as_array(value)
+        if a.shape != t.shape:
+            problems.append(f"{key}: shape {a.shape}, the model has {t.shape}")
+        elif is_float(t.dtype) and a.dtype.kind not in "fiubV" and not is_float(a.dtype):
+            problems.append(f"{key}: dtype {a.dtype}, the model has {t.dtype}")
+        elif id(t) in writes and not np.array_equal(to_device(writes[id(t)][2], "cpu"), to_device(a, "cpu")):
+            problems.append(f"{key}: differs from {writes[id(t)][0]}, but both are one shared parameter of the model")
+        else:
+            writes[id(t)] = (key, t, a)
+    first_paths: dict[int, str] = {}
+    for path, t in targets.items():
+        first_paths.setdefault(id(t), path)
+    given = {id(targets[key]) for key in state if key in targets}
+    missing = [path for i, path in first_paths.items() if i not in given]
+    if strict:
+        problems += [f"{key}: missing" for key in missing] + [f"{key}: unexpected" for key in unexpected]
+    if problems:
+        more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise StateError("the state dict does not fit the model, nothing was loaded:\n  " + "\n  ".join(problems[:20]) + more)
+    converted = [(t, to_device(a, t.device).astype(t.dtype, copy=False)) for _, t, a in writes.values()]
+    for t, a in converted:
+        t.data[...] = a
+        t.version += 1
+    return {"missing": missing, "unexpected": unexpected}
+

@@ -1,0 +1,184 @@
+"""Callbacks: what happens around the steps of a training run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..files import save_checkpoint
+from ..optimisers import adjust
+from .state import TrainState
+
+
+class Callback:
+    """The base of callbacks: override what you need. Every method gets the run's ``TrainState``.
+
+    ``on_loss`` runs between the gradient and the update: setting ``state.stop`` there leaves the weights untouched.
+    ``state_dict`` / ``load_state_dict`` make a callback part of checkpoints.
+    """
+
+    def on_train_begin(self, state: TrainState) -> None:
+        """Before the first step."""
+
+    def on_epoch_begin(self, state: TrainState) -> None:
+        """Before an epoch's first batch (not when a checkpoint resumes in its middle)."""
+
+    def on_loss(self, state: TrainState) -> None:
+        """After the gradient, before the update."""
+
+    def on_step_end(self, state: TrainState) -> None:
+        """After an update."""
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        """After an epoch; ``state.metrics`` is its row and may be added to."""
+
+    def on_train_end(self, state: TrainState) -> None:
+        """After the last step, also when the run ends by an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+
+
+class Evaluate(Callback):
+    """After every epoch, add ``function(model)``, a dict of numbers, to the epoch's row under ``prefix + name``."""
+
+    def __init__(self, function: Callable[[Any], dict[str, Any]], prefix: str = "") -> None:
+        self.function, self.prefix = function, prefix
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        state.metrics |= {self.prefix + k: v for k, v in self.function(state.model).items()}
+
+
+class EarlyStopping(Callback):
+    """Stop when ``metric`` has not improved by more than ``min_delta`` for ``patience`` epochs.
+
+    ``mode``: ``"min"`` or ``"max"``. ``restore_best``: put the weights of the best epoch back at the end.
+    """
+
+    def __init__(self, metric: str = "loss", patience: int = 5, *, mode: str = "min", min_delta: float = 0.0,
+                 restore_best: bool = False) -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f"EarlyStopping: mode is 'min' or 'max', got {mode!r}")
+        self.metric, self.patience, self.mode = metric, patience, mode
+        self.min_delta, self.restore_best = min_delta, restore_best
+        self.best: float | None = None
+        self.waited = 0
+        self.weights: dict[str, Any] | None = None
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        value = _metric(state, self.metric, "EarlyStopping")
+        gain = 0.0 if self.best is None else (self.best - value if self.mode == "min" else value - self.best)
+        if self.best is None or gain > self.min_delta:
+            self.best, self.waited = value, 0
+            if self.restore_best:
+                self.weights = state.model.state_dict()
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            state.stop = f"no better {self.metric} than {self.best:.6g} for {self.waited} epochs"
+
+    def on_train_end(self, state: TrainState) -> None:
+        if self.weights is not None:
+            state.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]
+
+
+class Checkpoint(Callback):
+    """Save the whole run to ``path`` after every ``epochs`` epochs, every ``steps`` steps if given, and at an early stop.
+
+    The file (.safetensors or .npz) is replaced whole or not at all; ``train(..., resume=path)`` goes on from it exactly.
+    Put it last among the callbacks, so that it saves what the others have done.
+    """
+
+    def __init__(self, path: str | Path, epochs: int = 1, steps: int | None = None) -> None:
+        self.path, self.epochs, self.steps = Path(path), epochs, steps
+
+    def on_step_end(self, state: TrainState) -> None:
+        if (self.steps and state.step % self.steps == 0) or state.stop:
+            self.save(state)
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        if state.epoch % self.epochs == 0 or state.epoch == state.epochs or state.stop:
+            self.save(state)
+
+    def save(self, state: TrainState) -> None:
+        """Save now."""
+        save_checkpoint(self.path, state.state_dict())
+
+
+class Schedule(Callback):
+    """Set the learning rate by ``schedule(count)``, counted from 0: before every step, or ``every="epoch"``.
+
+    ``name``: the hyperparameter to adjust (default: the learning rate ``eta``).
+    """
+
+    def __init__(self, schedule: Callable[[int], float], every: str = "step", name: str = "eta") -> None:
+        if every not in ("step", "epoch"):
+            raise ValueError(f"Schedule: every is 'step' or 'epoch', got {every!r}")
+        self.schedule, self.every, self.name = schedule, every, name
+
+    def on_epoch_begin(self, state: TrainState) -> None:
+        if self.every == "epoch":
+            adjust(state.opt, **{self.name: float(self.schedule(state.epoch - 1))})
+
+    def on_loss(self, state: TrainState) -> None:
+        if self.every == "step":
+            adjust(state.opt, **{self.name: float(self.schedule(state.step))})
+
+
+class StopOnNonFinite(Callback):
+    """Stop before the update when the loss is NaN or infinite: the weights stay those of the step before."""
+
+    def on_loss(self, state: TrainState) -> None:
+        if not math.isfinite(state.loss):
+            state.stop = f"the loss is {state.loss} at epoch {state.epoch}, step {state.step + 1}"
+
+
+class CSVLog(Callback):
+    """Write the history to ``path`` as CSV, one row per epoch, rewritten after each."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        names = list(dict.fromkeys(name for row in state.history for name in row))
+        with self.path.open("w", newline="") as f:
+            writer = csv.DictWriter(f, names)
+            writer.writeheader()
+            writer.writerows(state.history)
+
+
+class JSONLog(Callback):
+    """Append each epoch's row to ``path`` as one line of JSON."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        with self.path.open("a") as f:
+            f.write(json.dumps({k: _plain(v) for k, v in state.metrics.items()}) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _metric(state: TrainState, name: str, who: str) -> float:
+    if name not in state.metrics:
+        raise KeyError(f"{who}: this epoch's row has no {name!r}; it has {', '.join(state.metrics)}. Put the callback that "
+                       "adds it (Evaluate) before this one")
+    return float(state.metrics[name])
