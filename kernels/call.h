@@ -84,27 +84,47 @@ template <int... I> struct Places {};
 template <int N, int... I> struct Count : Count<N - 1, N - 1, I...> {};
 template <int... I> struct Count<0, I...> { using places = Places<I...>; };
 
+#ifdef _OPENMP
+extern "C" { int omp_get_thread_num(void) noexcept; int omp_get_num_threads(void) noexcept; }
+#endif
+extern "C" { extern int flux_threads; int flux_threads = 1; }  // set by Python: flux.set_num_threads(n)
+constexpr long long PARALLEL_FROM = 500000;        // work below which waking other threads costs more than it saves
+constexpr long long LET_GO_FROM = 50000;           // work below which other Python threads can wait
+
+template <class... P> constexpr auto flux_places(void (*)(P...)) { return typename Count<sizeof...(P)>::places(); }
+
 template <class... P, int... I>
-inline int flux_call(PyObject* args, int long_work, unsigned long long optional, void (*kernel)(P...), Places<I...>) {
+inline int flux_call(PyObject* args, unsigned long long optional, void (*kernel)(P...), Places<I...>) {
     const Python& py = flux_python;
     if (py.size(args) != sizeof...(P)) return 1;
     bool fits = true;
     auto run = [&](P... p) {
         if (py.error()) { py.clear_error(); fits = false; }
         if (!fits) return;
-        void* thread = long_work ? py.let_go() : nullptr;
+        flux_share = {0, 0, 0};
+        kernel(p...);                              // through no row: how much work is there?
+        const long long work = flux_share.work;
+        flux_share = {0, 1, 0};
+        if (work < LET_GO_FROM) return kernel(p...);
+        void* thread = py.let_go();
+#ifdef _OPENMP
+        if (work >= PARALLEL_FROM && flux_threads > 1) {
+            #pragma omp parallel num_threads(flux_threads)
+            {
+                flux_share = {omp_get_thread_num(), omp_get_num_threads(), 0};
+                kernel(p...);
+            }
+            flux_share = {0, 1, 0};
+        } else
+#endif
         kernel(p...);
-        if (thread) py.take_back(thread);
+        py.take_back(thread);
     };
     run(Argument<P>::read(py.item(args, I), optional >> I & 1, fits)...);
     return !fits;
 }
-template <class... P> inline int flux_call(PyObject* args, int long_work, unsigned long long optional, void (*kernel)(P...)) {
-    return flux_call(args, long_work, optional, kernel, typename Count<sizeof...(P)>::places());
-}
 // CALL(name, optional): `optional` has a bit for each parameter that may be None.
-#define CALL(name, optional) extern "C" int name##__call(PyObject* args, int long_work) { return flux_call(args, long_work, optional, name); }
-
+#define CALL(name, optional) extern "C" int name##__call(PyObject* args) { return flux_call(args, optional, name, flux_places(name)); }
 // What the loader compares with what Python knows about an array, before it trusts the layout above.
 extern "C" int flux_probe(PyObject* o, void** data, int* ndim, int* number, int* flags) {
     if (((void**)((char*)o + flux_python.head))[-1] != flux_python.ndarray) return 1;

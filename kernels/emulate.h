@@ -40,7 +40,7 @@ struct Place { const void* key; int offset; };
 constexpr int ARENA = 48 << 10;                        // what every GPU gives a block
 constexpr size_t STACK = 1 << 16;
 inline Fiber fibers[1024], *cur;
-inline Place places[64];
+inline Place shared_places[64];
 inline char *arenas, *arena;
 inline unsigned n_fibers;
 inline int n_shared, shared_top;
@@ -65,11 +65,14 @@ UNSEEN inline void leave(State s, bool orders = true) { // to the scheduler, unt
 UNSEEN inline void enter() { body(body_arg); leave(DONE); }
 UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in every block's arena
     int i = 0;
-    while (i < n_shared && places[i].key != key) ++i;
-    if (i == n_shared) { places[n_shared++] = {key, shared_top}; shared_top += (bytes + 15) & ~15; }
+    while (i < n_shared && shared_places[i].key != key) ++i;
+    if (i == n_shared) { shared_places[n_shared++] = {key, shared_top}; shared_top += (bytes + 15) & ~15; }
     if (shared_top > ARENA) { std::fprintf(stderr, "emulator: over %d bytes of __shared__\n", ARENA); std::exit(3); }
-    return arena + places[i].offset;
+    return arena + shared_places[i].offset;
 }
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wclobbered"           // getcontext returns once here
+#endif
 UNSEEN inline void run_block(bool backwards) {
     arena = arenas + (size_t)bid.x * ARENA;
     for (unsigned i = 0; i < n_fibers; ++i) {

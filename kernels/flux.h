@@ -2,10 +2,11 @@
 //
 // A kernel is a loop over independent ROWS; the LANES of a row work side by side.
 //   GPU       a row is one block (or one warp of it), its lanes are the threads
-//   CPU       rows are an OpenMP loop, lanes a SIMD loop
+//   CPU       rows are dealt out to threads (OpenMP), lanes are a SIMD loop
 //   emulator  the GPU reading of this file, run on the CPU by emulate.h (tests)
 //
-// Rules: a row writes only its own outputs.  What is declared outside LANES is one value
+// Rules: every effect is inside ROWS (or EACH: a row and its lanes in one), a row writes only its
+// own outputs, and no row waits for another, nor a loop for the rows of a loop before it.  What is declared outside LANES is one value
 // per lane on a GPU, so it must be the same in every lane, or be a partial result that
 // row_sum or row_max combines.  Store such a value under ONE_LANE.  Memory that one lane
 // wrote is seen by the others after ROW_SYNC().  kernels/README.md teaches all of it.
@@ -20,7 +21,11 @@
 #ifndef ACC
 #define ACC float
 #endif
-#ifdef __UINT64_TYPE__               // the compiler's own, so that including <stdint.h> agrees
+#define PRAGMA_(x) _Pragma(#x)
+#define PRAGMA(x)  PRAGMA_(x)
+#define INDEX(n)   decltype((n) + 0) // an index that can count to n: int for an int, else long long
+#define OPTIONAL                     // before a pointer parameter: Python may pass None (a null pointer)
+#ifdef __UINT64_TYPE__               // the compiler's own, so that a system header agrees
 typedef __INT32_TYPE__ int32_t;
 typedef __INT64_TYPE__ int64_t;
 typedef __UINT32_TYPE__ uint32_t;
@@ -31,28 +36,28 @@ typedef long long int64_t;
 typedef unsigned int uint32_t;
 typedef unsigned long long uint64_t;
 #endif
-#define PRAGMA_(x) _Pragma(#x)
-#define PRAGMA(x)  PRAGMA_(x)
-#define INDEX(n)  decltype((n) + 0)  // an index that can count to n: int for an int, else long long
-#define OPTIONAL                     // before a pointer parameter: Python may pass None (a null pointer)
 
 #ifdef FLUX_CPU // ------------------------------------------------------------- CPU
 #define KERNEL(name)      extern "C" void name
 #define DEVICE            [[maybe_unused]] static inline __attribute__((always_inline))
 #define DEVICE_MEMBER     inline __attribute__((always_inline))
-#define PARALLEL_FROM     500000     // elements below which waking other threads costs more than it saves
-#define THREADS(work)     if((long long)(work) > PARALLEL_FROM) num_threads(flux_threads)
-#define ROWS(r, n, width) PRAGMA(omp parallel for schedule(static) THREADS((long long)(n) * (width))) \
-                          for (long long r = 0; r < (long long)(n); ++r)
+#define ROWS(r, n, width) for (long long r = flux_first(n, width), r##_end = flux_end(n); r < r##_end; ++r)
 #define LANES(j, n)       PRAGMA(omp simd) for (INDEX(n) j = 0; j < (n); ++j)
 #define LANES_SUM(s,j,n)  PRAGMA(omp simd reduction(+ : s)) for (INDEX(n) j = 0; j < (n); ++j)
-#define LANES_MAX(s,j,n)  PRAGMA(omp simd reduction(max : s)) for (INDEX(n) j = 0; j < (n); ++j)
-#define EACH(i, n)        PRAGMA(omp parallel for simd schedule(static) THREADS(n)) for (long long i = 0; i < (n); ++i)
+#define LANES_MAX(s,j,n)  PRAGMA(omp simd reduction(f_max : s)) for (INDEX(n) j = 0; j < (n); ++j)
+#define EACH(i, n)        PRAGMA(omp simd) for (long long i = flux_first(n, 1); i < flux_end(n); ++i)
 #define ONE_LANE
 #define ROW_SYNC()
-extern "C" { extern int flux_threads; int flux_threads = 1; }  // set by Python: flux.set_num_threads(n)
-template <class V> DEVICE V row_sum(V v) { return v; }         // the SIMD loop has already added the lanes up
-template <class V> DEVICE V row_max(V v) { return v; }
+// As on a GPU, every thread runs the whole kernel and ROWS gives it its share. Of a first run, which
+// goes through no row (of = 0), call.h learns how much work there is, and so how many threads it is worth.
+struct Share { int id, of; long long work; };
+static thread_local Share flux_share = {0, 1, 0};
+DEVICE long long flux_first(long long n, long long width) {
+    if (flux_share.of) return n * flux_share.id / flux_share.of;
+    flux_share.work += n * width;
+    return 0;
+}
+DEVICE long long flux_end(long long n) { return flux_share.of ? n * (flux_share.id + 1) / flux_share.of : 0; }
 
 #else // ------------------------------------------------------------ GPU and emulator
 #define KERNEL(name)      extern "C" __global__ void name
@@ -64,19 +69,98 @@ template <class V> DEVICE V row_max(V v) { return v; }
 #define LANES_SUM(s,j,n)  LANES(j, n)
 #define LANES_MAX(s,j,n)  LANES(j, n)
 #define EACH(i, n)        for (long long i = ((long long)blockIdx.x * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x; \
-                               i < (n); i += (long long)gridDim.x * blockDim.y * blockDim.x)
+                               i < (long long)(n); i += (long long)gridDim.x * blockDim.y * blockDim.x)
 #define ONE_LANE          if (threadIdx.x == 0)
 #define ROW_SYNC()        (blockDim.x > 32 ? __syncthreads() : __syncwarp())
 #ifndef SHARED
 #define SHARED(type, name, n) __shared__ type name[n]
 #endif
+#endif
 
+// ------------------------------------------------------------------ numbers, in every reading
+#if defined(__CUDACC__) || defined(__clang__)
+#define UNROLL            PRAGMA(unroll)
+#else
+#define UNROLL            PRAGMA(GCC unroll 64)
+#endif
+#ifdef __CUDACC__
+#ifndef INFINITY
+#define INFINITY          __int_as_float(0x7f800000)
+#endif
+#ifndef NAN
+#define NAN               __int_as_float(0x7fc00000)
+#endif
+#define FLUX_LIBM_0(name)
+#define FLUX_LIBM_1(name)
+#define FLUX_LIBM_2(name)
+#else
+#ifndef INFINITY
+#define INFINITY          __builtin_inff()
+#endif
+#ifndef NAN
+#define NAN               __builtin_nanf("")
+#endif
+// The C library's functions, declared here because its headers are slow to read and say nothing
+// of SIMD.  FLUX_SIMD_MATH is what this machine's libmvec has in vector form (the loader has
+// tried): 1 is the first group below, 2 is both.  Call them outside branches: only there they
+// become SIMD code (`ACC e = f_exp(v); y = v > 0 ? v : e - 1;`).
+#define FLUX_LIBM(simd, name) extern "C" { simd float name##f(float) noexcept; simd double name(double) noexcept; }
+#define FLUX_SIMD         PRAGMA(omp declare simd notinbranch)
+#define FLUX_PLAIN
+#define FLUX_LIBM_0(name) FLUX_LIBM(FLUX_PLAIN, name)
+#if FLUX_SIMD_MATH >= 1
+#define FLUX_LIBM_1(name) FLUX_LIBM(FLUX_SIMD, name)
+#else
+#define FLUX_LIBM_1(name) FLUX_LIBM(FLUX_PLAIN, name)
+#endif
+#if FLUX_SIMD_MATH >= 2
+#define FLUX_LIBM_2(name) FLUX_LIBM(FLUX_SIMD, name)
+#else
+#define FLUX_LIBM_2(name) FLUX_LIBM(FLUX_PLAIN, name)
+#endif
+extern "C" { float powf(float, float) noexcept; double pow(double, double) noexcept; }
+
+// A CPU's bfloat16: the upper half of a float.  A NaN stays one, ties go to even.
+struct bf16 {
+    unsigned short bits;
+    bf16() = default;
+    template <class V> explicit bf16(V v) {
+        union { float f; uint32_t u; } x = {(float)v};
+        bits = (unsigned short)(x.f != x.f ? x.u >> 16 | 0x40 : (x.u + 0x7fff + (x.u >> 16 & 1)) >> 16);
+    }
+    operator float() const { union { uint32_t u; float f; } x = {(uint32_t)bits << 16}; return x.f; }
+};
+#endif
+
+// f_exp(x) and its kin: float for a float, double for a double.
+#define FLUX_MATH(group, name) \
+    FLUX_LIBM_##group(name) \
+    DEVICE float f_##name(float x) { return name##f(x); } \
+    DEVICE double f_##name(double x) { return name(x); }
+FLUX_MATH(1, exp)   FLUX_MATH(1, log)   FLUX_MATH(1, sin)   FLUX_MATH(1, cos)
+FLUX_MATH(2, tanh)  FLUX_MATH(2, erf)   FLUX_MATH(2, expm1) FLUX_MATH(2, log1p)
+FLUX_MATH(2, tan)   FLUX_MATH(2, sinh)  FLUX_MATH(2, cosh)  FLUX_MATH(2, exp2)
+FLUX_MATH(2, asin)  FLUX_MATH(2, acos)  FLUX_MATH(2, atan)  FLUX_MATH(2, log2)
+FLUX_MATH(2, asinh) FLUX_MATH(2, acosh) FLUX_MATH(2, atanh) FLUX_MATH(2, log10)
+FLUX_MATH(0, sqrt)  FLUX_MATH(0, fabs)  FLUX_MATH(0, floor) FLUX_MATH(0, ceil)  FLUX_MATH(0, rint)
+DEVICE float f_pow(float x, float y) { return powf(x, y); }
+DEVICE double f_pow(double x, double y) { return pow(x, y); }
+template <class V> DEVICE V f_max(V a, V b) { return a > b || a != a ? a : b; }   // a NaN wins, as in NumPy
+template <class V> DEVICE V f_min(V a, V b) { return a < b || a != a ? a : b; }
+
+// ------------------------------------------------------------------ one value per lane -> one per row
+#ifdef FLUX_CPU
+PRAGMA(omp declare reduction(f_max : float, double, int, long long : omp_out = f_max(omp_out, omp_in)) \
+       initializer(omp_priv = omp_orig))
+template <class V> DEVICE V row_sum(V v) { return v; }   // the SIMD loop has already combined the lanes
+template <class V> DEVICE V row_max(V v) { return v; }
+#else
 struct Add {
     template <class V> DEVICE_MEMBER V operator()(V a, V b) const { return a + b; }
     template <class V> DEVICE_MEMBER V idle(V) const { return V(0); }
 };
-struct Max {                             // a NaN wins, as in NumPy
-    template <class V> DEVICE_MEMBER V operator()(V a, V b) const { return a > b || a != a ? a : b; }
+struct Max {
+    template <class V> DEVICE_MEMBER V operator()(V a, V b) const { return f_max(a, b); }
     template <class V> DEVICE_MEMBER V idle(V v) const { return v; }
 };
 
@@ -97,76 +181,4 @@ template <class V, class Op> DEVICE V row_reduce(V v, Op op) {
 template <class V> DEVICE V row_sum(V v) { return row_reduce(v, Add()); }
 template <class V> DEVICE V row_max(V v) { return row_reduce(v, Max()); }
 #endif
-
-// ------------------------------------------------------------------ every reading: numbers
-#ifdef __CUDACC__
-#ifndef UNROLL
-#define UNROLL            PRAGMA(unroll)
-#endif
-#ifndef INFINITY
-#define INFINITY          __int_as_float(0x7f800000)
-#endif
-#ifndef NAN
-#define NAN               __int_as_float(0x7fc00000)
-#endif
-#define FLUX_LIBM_0(name)
-#define FLUX_LIBM_1(name)
-#define FLUX_LIBM_2(name)
-#else
-#ifdef __clang__
-#define UNROLL            PRAGMA(unroll)
-#else
-#define UNROLL            PRAGMA(GCC unroll 64)
-#endif
-#ifndef INFINITY
-#define INFINITY          __builtin_inff()
-#endif
-#ifndef NAN
-#define NAN               __builtin_nanf("")
-#endif
-// The C library's functions, declared here because its headers are slow to read and say nothing
-// of SIMD.  FLUX_SIMD_MATH is what this machine's libmvec has in vector form (the loader has
-// tried): 1 is the first group below, 2 is both.  Call them outside branches, they stay SIMD there.
-#define FLUX_SIMD         PRAGMA(omp declare simd notinbranch)
-#define FLUX_PLAIN
-#define FLUX_LIBM(simd, name) extern "C" { simd float name##f(float) noexcept; simd double name(double) noexcept; }
-extern "C" { float powf(float, float) noexcept; double pow(double, double) noexcept; }
-#define FLUX_LIBM_0(name) FLUX_LIBM(FLUX_PLAIN, name)
-#if FLUX_SIMD_MATH >= 1
-#define FLUX_LIBM_1(name) FLUX_LIBM(FLUX_SIMD, name)
-#else
-#define FLUX_LIBM_1(name) FLUX_LIBM(FLUX_PLAIN, name)
-#endif
-#if FLUX_SIMD_MATH >= 2
-#define FLUX_LIBM_2(name) FLUX_LIBM(FLUX_SIMD, name)
-#else
-#define FLUX_LIBM_2(name) FLUX_LIBM(FLUX_PLAIN, name)
-#endif
-#endif
-#ifndef __CUDACC__
-struct bf16 {                            // the upper half of a float; a NaN stays one, ties go to even
-    unsigned short bits;
-    bf16() = default;
-    template <class V> DEVICE_MEMBER explicit bf16(V v) {
-        union { float f; uint32_t u; } x = {(float)v};
-        bits = (unsigned short)(x.f != x.f ? x.u >> 16 | 0x40 : (x.u + 0x7fff + (x.u >> 16 & 1)) >> 16);
-    }
-    DEVICE_MEMBER operator float() const { union { uint32_t u; float f; } x = {(uint32_t)bits << 16}; return x.f; }
-};
-#endif
-// f_exp(x) and its kin: float for a float, double for a double.
-#define FLUX_MATH(group, name) \
-    FLUX_LIBM_##group(name) \
-    DEVICE float f_##name(float x) { return name##f(x); } \
-    DEVICE double f_##name(double x) { return name(x); }
-FLUX_MATH(1, exp)   FLUX_MATH(1, log)   FLUX_MATH(1, sin)   FLUX_MATH(1, cos)
-FLUX_MATH(2, tanh)  FLUX_MATH(2, erf)   FLUX_MATH(2, expm1) FLUX_MATH(2, log1p)
-FLUX_MATH(2, tan)   FLUX_MATH(2, sinh)  FLUX_MATH(2, cosh)  FLUX_MATH(2, exp2)
-FLUX_MATH(2, asin)  FLUX_MATH(2, acos)  FLUX_MATH(2, atan)  FLUX_MATH(2, log2)
-FLUX_MATH(2, asinh) FLUX_MATH(2, acosh) FLUX_MATH(2, atanh) FLUX_MATH(2, log10)
-FLUX_MATH(0, sqrt)  FLUX_MATH(0, fabs)  FLUX_MATH(0, floor) FLUX_MATH(0, ceil)  FLUX_MATH(0, rint)
-DEVICE float f_pow(float x, float y) { return powf(x, y); }
-DEVICE double f_pow(double x, double y) { return pow(x, y); }
-template <class V> DEVICE V f_max(V a, V b) { return a > b || a != a ? a : b; }   // a NaN wins, as in NumPy
-template <class V> DEVICE V f_min(V a, V b) { return a < b || a != a ? a : b; }
 #endif

@@ -223,7 +223,7 @@ def _against_differences(
         assert g.shape == x.shape, f"{names[i]}: the gradient has shape {g.shape}, the input {x.shape}"
         assert g.dtype == x.dtype, f"{names[i]}: the gradient is {g.dtype}, the input {x.dtype}"
         for where, direction in _directions(x, rng):
-            ends = [[*points[:i], x + h * direction, *points[i + 1 :]] for h in (step, -step)]
+            ends = [[*points[:i], np.asarray(x + h * direction), *points[i + 1 :]] for h in (step, -step)]
             up, down = ([_plain(y) for y in f(*end)] for end in ends)
             products = [(u - d) * dy / (2 * step) for u, d, dy in zip(up, down, dys, strict=True)]
             wanted, got = sum(float(p.sum()) for p in products), float((g * direction).sum())

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import DEFAULT, Generator, is_float, resolve_rng
+from ..ops.philox import uniform
 
 Shape = tuple[int, ...]
 
@@ -114,7 +115,7 @@ def _wide(dtype: np.dtype) -> np.dtype:
 
 
 def _uniform(shape: Shape, dtype: np.dtype, rng: Generator, low: float, high: float) -> np.ndarray:
-    u = rng.uniform(shape, _wide(dtype))
+    u = uniform(rng, shape, _wide(dtype))
     u *= high - low
     u += low
     return u.astype(dtype, copy=False)
@@ -288,13 +289,13 @@ def identity_init(
 
 
 @Initialiser
-def zeros_init(shape: Shape, dtype: np.dtype, rng: Generator) -> np.ndarray:
+def zeros(shape: Shape, dtype: np.dtype, rng: Generator) -> np.ndarray:
     """All 0: the default of biases."""
     return np.zeros(shape, dtype)
 
 
 @Initialiser
-def ones_init(shape: Shape, dtype: np.dtype, rng: Generator) -> np.ndarray:
+def ones(shape: Shape, dtype: np.dtype, rng: Generator) -> np.ndarray:
     """All 1: the default of the scales of norms."""
     return np.ones(shape, dtype)
 

@@ -23,8 +23,6 @@ from .errors import KernelBuildError
 from .source import Constants, KernelText, Signature, compose
 from .toolchain import SHARED, Toolchain, toolchain
 
-LONG_WORK = 50_000  # elements from which a launch lets other Python threads run
-
 _STABLE_ABI = (
     "PyTuple_Size",
     "PyTuple_GetItem",
@@ -176,10 +174,10 @@ def launcher(
     if not library.trusted:
         return plain
     call = library.handle[f"{signature.name}__call"]
-    call.argtypes = [ctypes.py_object, ctypes.c_int]
+    call.argtypes = [ctypes.py_object]
 
     def launch(rows: int, width: int, args: tuple[Any, ...]) -> bool:
-        if call(args, rows * width > LONG_WORK):
+        if call(args):
             return plain(rows, width, args)  # says what is wrong; runs what only the quick check refused
         return True
 

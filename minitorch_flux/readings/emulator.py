@@ -27,7 +27,7 @@ from .geometry import WARP, Geometry, geometry
 from .source import Constants, KernelText, Signature, compose
 from .toolchain import INSTALL_COMPILER, Toolchain, toolchain
 
-_CHECKS = ("-std=c++17", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-unknown-pragmas")
+_CHECKS = ("-std=c++17", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 SANITIZERS: dict[str, tuple[str, ...]] = {
     "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "thread": ("-fsanitize=thread",),
@@ -135,7 +135,7 @@ def _compile(tools: Toolchain, flags: Sequence[str], text: str, name: str, folde
     code.write_text(text, encoding="utf-8")
     command = [*tools.command, *flags, str(code), "-o", str(folder / "emulate")]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if result.returncode or result.stderr:
+    if result.returncode:
         raise KernelBuildError(f"{' '.join(tools.command)} on {name} for the emulator:\n{result.stderr}")
 
 

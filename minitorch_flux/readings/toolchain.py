@@ -42,8 +42,14 @@ TRIAL = """
 #ifdef FLUX_HALF
 extern "C" float trial_half(float v) { return (float)(_Float16)v; }
 #endif
+extern "C" int trial_threads() {
+    int n = 0;
+    #pragma omp parallel num_threads(2) reduction(+ : n)
+    n += 1;
+    return n;
+}
 KERNEL(trial)(const float* x, float* y, long long n) {
-    ROWS(r, 4, n * 1000000) {
+    ROWS(r, 4, n) {
         LANES(j, n) y[r * n + j] = f_exp(x[j]) + f_log(x[j]) + f_sin(x[j]) + f_cos(x[j])
 #if FLUX_SIMD_MATH != 1
             + f_tanh(x[j]) + f_erf(x[j]) + f_expm1(x[j]) + f_log1p(x[j]) + f_tan(x[j]) + f_sinh(x[j]) + f_cosh(x[j])
@@ -62,7 +68,7 @@ lib = ctypes.CDLL(sys.argv[1])
 n = 37
 x = (ctypes.c_float * n)(*[0.5 + i / n for i in range(n)])
 y = (ctypes.c_float * (4 * n))()
-ctypes.c_int.in_dll(lib, "flux_threads").value = 2
+assert lib.trial_threads() >= 1
 lib.trial(x, y, ctypes.c_longlong(n))
 for i in range(4 * n):
     v = x[i % n]

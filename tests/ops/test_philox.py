@@ -14,6 +14,7 @@ from minitorch_flux.ops.philox import (
     philox_uniform,
     philox_words,
 )
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
 
 # Random123's kat_vectors for philox4x32-10: counter, key, words.
 KNOWN = [
@@ -142,6 +143,18 @@ def test_large_arrays_agree_bit_for_bit(dtype):
     assert np.array_equal(u, philox_uniform.reference(1, 2**32 - 5, shape, np.dtype(dtype)))
     mask = philox_bernoulli(1, 2**32 - 5, shape, 0.25)
     assert np.array_equal(mask, philox_bernoulli.reference(1, 2**32 - 5, shape, 0.25))
+
+
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_gpu_s_reading_in_the_emulator(dtype, how):
+    for n, counter in [(1, 2**32 - 1), (7, 2**64 - 1), (64, 5), (999, 2**128 - 70)]:
+        with emulated(**how) as emulation:
+            u = philox_uniform(3, counter, (n,), np.dtype(dtype))
+            mask = philox_bernoulli(3, counter, (n,), 0.3)
+        assert emulation.launches == 2
+        assert u.tobytes() == philox_uniform.reference(3, counter, (n,), np.dtype(dtype)).tobytes()
+        assert np.array_equal(mask, philox_bernoulli.reference(3, counter, (n,), 0.3))
 
 
 def test_no_elements():

@@ -1,0 +1,320 @@
+"""Reductions over axes, and their adjoints.
+
+    sum     y = sum_i x_i              dx_i = dy
+    mean    y = sum_i x_i / n          dx_i = dy / n
+    prod    y = prod_i x_i             dx_i = dy prod_{j != i} x_j
+    max     y = x_k, k = argmax x      dx_k = dy, the others 0        the first of equal elements; a NaN wins
+    min     y = x_k, k = argmin x      likewise
+    argmax, argmin, any, all, count_nonzero                           no gradient
+
+``axis`` is None (all axes), an axis or a tuple of axes, negative ones from the end; ``keepdims=True`` leaves them with
+size one. dtypes as in NumPy; 16-bit floats are added up in float32.
+
+Two pairs of linear operations are each other's gradients: ``sum`` and ``spread`` (which repeats along axes), ``pick``
+(one element along an axis) and ``place`` (puts it among zeros).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..autograd import Tensor, operation
+from ..backend import accumulator, array_function, array_module, is_float
+from .axes import normalise_axes, normalise_axis
+from .elementwise import as_tensor, either
+from . import scans  # noqa: F401  either.products_before is there
+
+# -- sum and spread ----------------------------------------------------------------------------------------------------
+
+
+def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
+    """``shape`` with size one along ``axis``."""
+    return tuple(1 if i in axis else n for i, n in enumerate(shape))
+
+
+@array_function
+def sum_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+    """Sum ``x`` over the axes of the tuple ``axis``."""
+    if is_float(x.dtype) and x.dtype.itemsize == 2:
+        return x.sum(axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype)).astype(x.dtype)
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
+def spread_forward(y: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """``y`` repeated along ``axis`` to ``shape``: a read-only view."""
+    return array_module(y).broadcast_to(y.reshape(_kept(shape, axis)), shape)
+
+
+_sum = operation(
+    "sum",
+    sum_forward,
+    backward=lambda dy, axis, x_shape: spread_forward(dy, axis, x_shape),
+    rule=lambda dy, axis, x_shape: _spread(dy, axis=axis, shape=x_shape),
+)
+_spread = operation(
+    "spread",
+    spread_forward,
+    backward=lambda dy, axis, y_shape: sum_forward(dy, axis).reshape(y_shape),
+    rule=lambda dy, axis, y_shape: _sum(dy, axis=axis, keepdims=len(y_shape) == dy.ndim),
+)
+
+
+def sum(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The sum over ``axis``. Booleans and small integers give int64, as in NumPy.
+
+    Raises AxisError (a ValueError and an IndexError) when the input has no such axis.
+    """
+    x = as_tensor(x)
+    return _sum(x, axis=axes_of("sum", axis, x), keepdims=keepdims)
+
+
+def mean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The mean over ``axis``; integers give float64. The mean of no elements is NaN."""
+    x = as_tensor(x)
+    return _mean(x, axis=axes_of("mean", axis, x), keepdims=keepdims)
+
+
+def axes_of(name: str, axis: Any, x: Tensor) -> tuple[int, ...]:
+    """The axes that ``axis`` (None, a number, a tuple) means for ``x``: counted from the front, in order."""
+    return tuple(sorted(normalise_axes(name, axis, x.ndim, x.shape)))
+
+
+def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+    return math.prod(shape[i] for i in axis)
+
+
+@array_function
+def mean_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+    """The mean of ``x`` over the axes of the tuple ``axis``."""
+    if is_float(x.dtype) and x.dtype.itemsize == 2:  # the sum may be beyond float16
+        return x.mean(axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype)).astype(x.dtype)
+    return sum_forward(x, axis, keepdims) / _count(x.shape, axis)
+
+
+_mean = operation(
+    "mean",
+    mean_forward,
+    backward=lambda dy, axis, x_shape: spread_forward(dy / (_count(x_shape, axis) or 1), axis, x_shape),
+    rule=lambda dy, axis, x_shape: _spread(dy / (_count(x_shape, axis) or 1), axis=axis, shape=x_shape),
+)
+
+
+# -- broadcasting and its adjoint --------------------------------------------------------------------------------------
+
+
+@array_function
+def sum_to_forward(x: Any, shape: tuple[int, ...]) -> Any:
+    """Sum ``x`` over the axes that broadcasting ``shape`` to ``x.shape`` has added or stretched."""
+    extra = x.ndim - len(shape)
+    axis = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 != x.shape[i + extra]))
+    return (sum_forward(x, axis) if axis else x).reshape(shape)
+
+
+@array_function
+def broadcast_to_forward(x: Any, shape: tuple[int, ...]) -> Any:
+    """``x`` stretched to ``shape``: a read-only view without a copy."""
+    return array_module(x).broadcast_to(x, shape)
+
+
+_sum_to = operation(
+    "sum_to",
+    sum_to_forward,
+    backward=lambda dy, x_shape: broadcast_to_forward(dy, x_shape),
+    rule=lambda dy, x_shape: _broadcast_to(dy, shape=x_shape),
+)
+_broadcast_to = operation(
+    "broadcast_to",
+    broadcast_to_forward,
+    backward=lambda dy, x_shape: sum_to_forward(dy, x_shape),
+    rule=lambda dy, x_shape: _sum_to(dy, shape=x_shape),
+    view=True,
+)
+
+
+def sum_to(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """Sum ``x`` down to ``shape``, a shape that broadcasts to ``x.shape``: the adjoint of ``broadcast_to``."""
+    return x if isinstance(x, Tensor) and x.shape == tuple(shape) else _sum_to(as_tensor(x), shape=tuple(shape))
+
+
+def broadcast_to(x: Any, shape: Any) -> Tensor:
+    """``x`` stretched to ``shape`` by NumPy's rules: a view. Raises ValueError when the shapes do not fit."""
+    x, shape = as_tensor(x), (shape,) if isinstance(shape, int) else tuple(shape)
+    try:
+        return _broadcast_to(x, shape=shape)
+    except ValueError as error:
+        raise ValueError(f"broadcast_to: an input of shape {x.shape} does not stretch to {shape}; sizes must be equal, "
+                         "or 1 in the input") from error
+
+
+# -- pick and place, maximum and minimum -------------------------------------------------------------------------------
+
+
+def _collapsed(x: Any, axis: tuple[int, ...]) -> Any:
+    """``x`` with ``axis`` moved to the end and made one."""
+    kept = [i for i in range(x.ndim) if i not in axis]
+    return x.transpose(*kept, *axis).reshape(*(x.shape[i] for i in kept), _count(x.shape, axis))
+
+
+def _argfirst(name: str, x: Any, axis: tuple[int, ...]) -> Any:
+    """The place of the first extreme element, counted along the collapsed axes."""
+    return getattr(_collapsed(x, axis), name)(axis=-1)
+
+
+def pick_forward(x: Any, index: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+    """The elements of ``x`` at ``index``, which counts along the collapsed ``axis``."""
+    y = array_module(x).take_along_axis(_collapsed(x, axis), index[..., None], axis=-1)
+    return y.reshape(_kept(x.shape, axis) if keepdims else index.shape)
+
+
+def place_forward(y: Any, index: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Zeros of ``shape`` with the elements of ``y`` at ``index``, which counts along the collapsed ``axis``."""
+    xp = array_module(y)
+    n = _count(shape, axis)
+    x = xp.zeros(index.size * n, y.dtype)
+    x[xp.arange(index.size) * n + index.reshape(-1)] = y.reshape(-1)
+    kept = [i for i in range(len(shape)) if i not in axis]
+    back = sorted(range(len(shape)), key=[*kept, *axis].__getitem__)
+    return x.reshape([shape[i] for i in (*kept, *axis)]).transpose(back)
+
+
+_pick = operation(
+    "pick",
+    pick_forward,
+    backward=lambda dy, index, axis, x_shape: place_forward(dy, index, axis, x_shape),
+    rule=lambda dy, index, axis, x_shape: _place(dy, index=index, axis=axis, shape=x_shape),
+)
+_place = operation(
+    "place",
+    place_forward,
+    backward=lambda dy, index, axis, y_shape: pick_forward(dy, index, axis).reshape(y_shape),
+    rule=lambda dy, index, axis, y_shape: _pick(dy, index=index, axis=axis, keepdims=len(y_shape) == dy.ndim),
+)
+
+
+@array_function
+def max_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+    """The largest element of ``x`` over the axes of the tuple ``axis``."""
+    return x.max(axis=axis, keepdims=keepdims)
+
+
+@array_function
+def min_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+    """The smallest element of ``x`` over the axes of the tuple ``axis``."""
+    return x.min(axis=axis, keepdims=keepdims)
+
+
+_max = operation(
+    "max",
+    max_forward,
+    backward=lambda dy, x, axis: place_forward(dy, _argfirst("argmax", x, axis), axis, x.shape),
+    rule=lambda dy, x, axis: _place(dy, index=_argfirst("argmax", x.data, axis), axis=axis, shape=x.shape),
+)
+_min = operation(
+    "min",
+    min_forward,
+    backward=lambda dy, x, axis: place_forward(dy, _argfirst("argmin", x, axis), axis, x.shape),
+    rule=lambda dy, x, axis: _place(dy, index=_argfirst("argmin", x.data, axis), axis=axis, shape=x.shape),
+)
+
+
+def _extreme_axes(name: str, axis: Any, x: Tensor) -> tuple[int, ...]:
+    axes = axes_of(name, axis, x)
+    if not _count(x.shape, axes):
+        raise ValueError(f"{name}: no elements to choose from over axis {axis} of an input of shape {x.shape}")
+    return axes
+
+
+def max(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The largest element over ``axis``; NaN where there is one.
+
+    The gradient goes to the first of equal elements. Raises ValueError when there are no elements to choose from.
+    """
+    x = as_tensor(x)
+    return _max(x, axis=_extreme_axes("max", axis, x), keepdims=keepdims)
+
+
+def min(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The smallest element over ``axis``; NaN where there is one.
+
+    The gradient goes to the first of equal elements. Raises ValueError when there are no elements to choose from.
+    """
+    x = as_tensor(x)
+    return _min(x, axis=_extreme_axes("min", axis, x), keepdims=keepdims)
+
+
+amax, amin = max, min
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+
+
+@array_function
+def prod_forward(x: Any, axis: int, keepdims: bool = False) -> Any:
+    """The product of ``x`` along one axis."""
+    if is_float(x.dtype) and x.dtype.itemsize == 2:
+        return x.prod(axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype)).astype(x.dtype)
+    return x.prod(axis=axis, keepdims=keepdims)
+
+
+def _prod_gradient(dy: Any, x: Any, axis: int) -> Any:
+    others = either.products_before(x, axis=axis, reverse=False) * either.products_before(x, axis=axis, reverse=True)
+    return either.spread(dy, axis=(axis,), shape=x.shape) * others
+
+
+_prod = operation("prod", prod_forward, gradient=_prod_gradient)
+
+
+def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The product over ``axis``; its gradient is right where some elements are zero, too.
+
+    Booleans and small integers give int64, as in NumPy.
+    """
+    x = as_tensor(x)
+    axes = axes_of("prod", axis, x)
+    if not axes:
+        return _sum(x, axis=axes)  # of single elements: themselves, in the dtype of a product
+    for i in reversed(axes):  # one axis at a time: the gradient is a scan along it
+        x = _prod(x, axis=i, keepdims=keepdims)
+    return x
+
+
+# -- not differentiable ------------------------------------------------------------------------------------------------
+
+_argmax = operation("argmax", lambda x, axis, keepdims=False: x.argmax(axis=axis, keepdims=keepdims))
+_argmin = operation("argmin", lambda x, axis, keepdims=False: x.argmin(axis=axis, keepdims=keepdims))
+_any = operation("any", lambda x, axis, keepdims=False: x.any(axis=axis, keepdims=keepdims))
+_all = operation("all", lambda x, axis, keepdims=False: x.all(axis=axis, keepdims=keepdims))
+_count_nonzero = operation("count_nonzero", lambda x, axis, keepdims: (x != 0).sum(axis=axis, keepdims=keepdims))
+
+
+def argmax(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
+    """The place of the first largest element (or NaN) along ``axis``; None: in the array as one axis. int64."""
+    x = as_tensor(x)
+    _extreme_axes("argmax", axis, x)
+    return _argmax(x, axis=None if axis is None else normalise_axis("argmax", axis, x.ndim, x.shape), keepdims=keepdims)
+
+
+def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
+    """The place of the first smallest element (or NaN) along ``axis``; None: in the array as one axis. int64."""
+    x = as_tensor(x)
+    _extreme_axes("argmin", axis, x)
+    return _argmin(x, axis=None if axis is None else normalise_axis("argmin", axis, x.ndim, x.shape), keepdims=keepdims)
+
+
+def any(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Whether an element over ``axis`` is true (not zero); of no elements: False."""
+    x = as_tensor(x)
+    return _any(x, axis=axes_of("any", axis, x), keepdims=keepdims)
+
+
+def all(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Whether every element over ``axis`` is true (not zero); of no elements: True."""
+    x = as_tensor(x)
+    return _all(x, axis=axes_of("all", axis, x), keepdims=keepdims)
+
+
+def count_nonzero(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """The number of elements over ``axis`` that are not zero (NaN counts): int64."""
+    x = as_tensor(x)
+    return _count_nonzero(x, axis=axes_of("count_nonzero", axis, x), keepdims=keepdims)

@@ -1,0 +1,99 @@
+"""State dicts: copies out, everything or nothing in."""
+
+import numpy as np
+import pytest
+
+import minitorch_flux as flux
+from minitorch_flux import Chain, Dense, relu
+from minitorch_flux.autograd import Buffer, Param
+from minitorch_flux.nn.module import Module
+from minitorch_flux.nn.state import StateError
+
+
+class WithBuffer(Module):
+    def __init__(self):
+        self.weight = Param(np.ones(2, np.float32))
+        self.mean = Buffer(np.zeros(2, np.float32))
+
+
+def test_round_trip_and_copies():
+    m = Chain(Dense(3, 4, relu), Dense(4, 2))
+    sd = m.state_dict()
+    assert list(sd) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    before = sd["0.weight"].copy()
+    m[0].weight.data += 1
+    np.testing.assert_array_equal(sd["0.weight"], before)
+    other = Chain(Dense(3, 4, relu), Dense(4, 2))
+    assert other.load_state_dict(sd) == {"missing": [], "unexpected": []}
+    np.testing.assert_array_equal(other[0].weight.data, before)
+
+
+def test_loading_writes_in_place_converts_and_counts_a_version():
+    m = Dense(2, 2)
+    w, version = m.weight.data, m.weight.version
+    m.load_state_dict({"weight": np.ones((2, 2)), "bias": [1, 2]})
+    assert m.weight.data is w
+    assert w.dtype == np.float32
+    assert m.weight.version == version + 1
+    assert m.bias.data.tolist() == [1, 2]
+
+
+def test_strict_lists_everything_and_changes_nothing():
+    m = Chain(Dense(2, 2), Dense(2, 2))
+    before = m.state_dict()
+    wrong = {"0.weight": np.ones((2, 2)), "0.bias": np.ones(3), "2.weight": np.ones(1)}
+    with pytest.raises(StateError) as error:
+        m.load_state_dict(wrong)
+    text = str(error.value)
+    assert "0.bias: shape (3,), the model has (2,)" in text
+    assert "1.weight: missing" in text
+    assert "2.weight: unexpected" in text
+    assert "nothing was loaded" in text
+    for key, a in m.state_dict().items():
+        np.testing.assert_array_equal(a, before[key])
+
+
+def test_not_strict_reports_but_shapes_must_still_fit():
+    m = Dense(2, 2)
+    report = m.load_state_dict({"weight": np.full((2, 2), 5), "more": np.ones(1)}, strict=False)
+    assert report == {"missing": ["bias"], "unexpected": ["more"]}
+    assert (m.weight.data == 5).all()
+    with pytest.raises(StateError, match="bias: shape"):
+        m.load_state_dict({"weight": np.zeros((2, 2)), "bias": np.ones(7)}, strict=False)
+    assert (m.weight.data == 5).all()
+
+
+def test_buffers_are_saved_and_batch_counts_of_pytorch_ignored():
+    m = WithBuffer()
+    sd = m.state_dict()
+    assert list(sd) == ["weight", "mean"]
+    sd["mean"] += 3
+    m.load_state_dict({**sd, "num_batches_tracked": np.array(7)})
+    assert m.mean.data.tolist() == [3, 3]
+
+
+def test_a_shared_parameter_is_saved_once_and_loaded_by_either_path():
+    d = Dense(2, 2)
+    m = Chain(d, d)
+    sd = m.state_dict()
+    assert list(sd) == ["0.weight", "0.bias"]
+    both = {**sd, "1.weight": sd["0.weight"], "1.bias": sd["0.bias"]}
+    m.load_state_dict(both)
+    m.load_state_dict({"1.weight": np.zeros((2, 2)), "1.bias": np.ones(2)})
+    assert (m[0].weight.data == 0).all()
+    with pytest.raises(StateError, match=r"1\.weight: differs from 0\.weight"):
+        m.load_state_dict({**both, "1.weight": np.ones((2, 2)) * 9})
+
+
+def test_the_tape_notices_a_load():
+    m = Dense(2, 1)
+    with flux.record():
+        y = (m(np.ones((1, 2), np.float32)) * m.weight.sum()).sum()
+    m.load_state_dict(m.state_dict())
+    with pytest.raises(flux.TapeError, match="changed in place"):
+        y.backward()
+
+
+def test_wrong_kinds_of_numbers_are_refused():
+    with pytest.raises(StateError, match="weight: dtype complex128"):
+        Dense(2, 2).load_state_dict({"weight": np.ones((2, 2)) * 1j, "bias": np.ones(2)})
