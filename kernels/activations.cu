@@ -53,6 +53,10 @@ DEVICE ACC softplus_of(ACC x) { return f_max(x, ACC(0)) + f_log1p(f_exp(-f_fabs(
 DEVICE ACC clip(ACC x, ACC low, ACC high) { return x < low ? low : x > high ? high : x; }     // a NaN stays
 DEVICE ACC gelu_sigmoid(ACC x) { return sigmoid_of(GELU_TWICE * (x + GELU_CUBE * x * x * x)); }
 DEVICE ACC normal_cdf(ACC x) { return ACC(0.5) * (1 + f_erf(x * ACC(0.7071067811865476))); }
+DEVICE ACC tanh_softplus(ACC x) {         // n / (n + 2), n = e^x (e^x + 2); 1 from 30 on
+    ACC e = f_exp(f_min(x, ACC(30))), n = e * (e + 2);
+    return n / (n + 2);
+}
 
 namespace act {
 struct identity {
@@ -142,9 +146,9 @@ struct logcosh {
     DF(x) { return dy * f_tanh(x); }
 };
 struct mish {
-    F { return f_max(x, -FAR) * f_tanh(softplus_of(x)); }
+    F { return f_max(x, -FAR) * tanh_softplus(x); }
     DF(x) {
-        ACC v = clip(x, -FAR, FAR), t = f_tanh(softplus_of(v));
+        ACC v = clip(x, -FAR, FAR), t = tanh_softplus(v);
         return dy * (t + v * sigmoid_of(v) * (1 - t * t));
     }
 };

@@ -31,7 +31,7 @@ _lock = threading.Lock()
 _number: int | None = None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _blas() -> tuple[Callable[[int], None], Callable[[], int]] | None:
     """The functions that set and get the threads of the BLAS that NumPy is linked to, if it has them."""
     try:

@@ -95,9 +95,16 @@ def _logcosh(xp: Any, x: Any) -> Any:
     return x + (xp.log1p(xp.exp(-2 * xp.minimum(x, FAR))) - math.log(2))
 
 
+def _tanh_softplus(xp: Any, x: Any) -> Any:
+    """tanh(log(1 + e^x)) = n / (n + 2), n = e^x (e^x + 2); 1 from 30 on."""
+    e = xp.exp(xp.minimum(x, 30))
+    n = e * (e + 2)
+    return n / (n + 2)
+
+
 def _mish_slope(xp: Any, x: Any) -> Any:
     x = _far(xp, x)
-    t = xp.tanh(_softplus(xp, x))
+    t = _tanh_softplus(xp, x)
     return t + x * _sigmoid(xp, x) * (1 - t * t)
 
 
@@ -158,7 +165,7 @@ ROWS = (
         formula="x / (1 + |x|)"),
     Row("logcosh", _logcosh, lambda xp, x: xp.tanh(x), False,
         formula="log(cosh(x))"),
-    Row("mish", lambda xp, x: xp.maximum(x, -FAR) * xp.tanh(_softplus(xp, x)), _mish_slope, False,
+    Row("mish", lambda xp, x: xp.maximum(x, -FAR) * _tanh_softplus(xp, x), _mish_slope, False,
         formula="x tanh(softplus(x))"),
     Row("tanhshrink", lambda xp, x: x - xp.tanh(x), _tanh_squared, False,
         formula="x - tanh(x)"),

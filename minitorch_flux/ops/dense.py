@@ -42,7 +42,7 @@ def dense_forward(x: Any, w: Any, b: Any, activation: Activation = identity) -> 
 
 
 @array_function
-def dense_backward(dy: Any, x: Any, w: Any, b: Any, out: Any, z: Any, activation: Any, needs: Any) -> Any:
+def dense_backward(dy: Any, x: Any, w: Any, out: Any, z: Any, activation: Any, needs: Any) -> Any:
     """``(dx, dw, db)``."""
     dz = dy if activation is identity else activation_backward(dy, out if z is None else z, activation)
     rows = _rows(dz)
@@ -61,7 +61,7 @@ def _dense_rule(dy: Tensor, x: Any, w: Any, b: Any, activation: Any, needs: Any)
     dz = dy
     if activation is not identity:
         pre = matmul(x, w.T) if b is None else matmul(x, w.T) + b
-        dz = activation.slope(pre) * dy
+        dz = activation.pull(dy, pre)
     rows = dz.reshape(-1, dz.shape[-1])
     return (
         matmul(dz, w) if needs[0] else None,

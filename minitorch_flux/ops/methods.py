@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import Tensor
-from . import arithmetic, reductions, scans
+from . import arithmetic, diagonals, indexing, joining, reductions, scans, scattering, shapes, sorting
 
 # __add__ and __radd__, and so on: forward and reflected operators
 BINARY: dict[str, Callable[..., Tensor]] = {
@@ -41,7 +41,32 @@ METHODS: dict[str, Callable[..., Any]] = {
     # scans
     "cumsum": scans.cumsum,
     "cumprod": scans.cumprod,
+    # shapes
+    "reshape": lambda x, *shape: shapes.reshape(x, _sequence(shape)),
+    "transpose": lambda x, *axes: shapes.transpose(x, _sequence(axes) if axes else None),
+    "permute": lambda x, *axes: shapes.transpose(x, _sequence(axes)),
+    "swapaxes": shapes.swapaxes,
+    "ravel": shapes.ravel,
+    "flatten": shapes.ravel,
+    "squeeze": shapes.squeeze,
+    "repeat": shapes.repeat,
+    "astype": shapes.astype,
+    "copy": shapes.copy,
+    # positions and order
+    "__getitem__": indexing.getitem,
+    "__iter__": lambda x: iter(joining.unstack(x)),
+    "take": indexing.take,
+    "scatter": scattering.scatter,
+    "scatter_add": scattering.scatter_add,
+    "diagonal": diagonals.diagonal,
+    "sort": sorting.sort,
+    "argsort": sorting.argsort,
 }
+
+
+def _sequence(values: tuple[Any, ...]) -> Any:
+    """NumPy's two spellings: ``x.reshape(2, 3)`` and ``x.reshape((2, 3))``."""
+    return values[0] if len(values) == 1 and (values[0] is None or isinstance(values[0], tuple | list)) else values
 
 
 def _method(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +82,10 @@ def _method(f: Callable[..., Any]) -> Callable[..., Any]:
 def _attach() -> None:
     for name, f in METHODS.items():
         setattr(Tensor, name, _method(f))
+    Tensor.T = property(lambda x: shapes.transpose(x), doc="The axes in reversed order: a view.")  # type: ignore[attr-defined]
+    Tensor.mT = property(  # type: ignore[attr-defined]
+        lambda x: shapes.swapaxes(x, -2, -1), doc="The last two axes exchanged: a view."
+    )
     for name, f in BINARY.items():
         setattr(Tensor, f"__{name}__", lambda self, other, f=f: f(self, other))
         setattr(Tensor, f"__r{name}__", lambda self, other, f=f: f(other, self))

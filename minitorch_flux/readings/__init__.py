@@ -1,15 +1,9 @@
-"""The kernel machinery: one text, three readings (GPU, CPU, emulator)."""
+"""The kernel machinery: one text, three readings (GPU, CPU, emulator).
 
-from .emulator import EMULATIONS, EmulatorError, emulated
+`emulator` has ``emulated``, which runs kernels in the emulator; `inventory` what this machine has and can build.
+"""
+
 from .errors import KernelBuildError, KernelError, KernelWarning
 from .kernel import KernelFile
 
-__all__ = [
-    "EMULATIONS",
-    "EmulatorError",
-    "KernelBuildError",
-    "KernelError",
-    "KernelFile",
-    "KernelWarning",
-    "emulated",
-]
+__all__ = ["KernelBuildError", "KernelError", "KernelFile", "KernelWarning"]

@@ -28,9 +28,7 @@ C_NAMES = {
     "float64": "double",
 }
 CUDA_NAMES = C_NAMES | {"float16": "__half", "bfloat16": "__nv_bfloat16"}
-DTYPES = {
-    name: np.dtype(dtype) for dtype, name in C_NAMES.items() if dtype not in ("bfloat16", "float16")
-} | {
+DTYPES = {name: np.dtype(dtype) for dtype, name in C_NAMES.items() if dtype not in ("bfloat16", "float16")} | {
     "char": np.dtype("int8"),
     "unsigned": np.dtype("uint32"),
     "int32_t": np.dtype("int32"),
@@ -59,14 +57,14 @@ def parameter_dtype(signature: Signature, parameter: Parameter, types: Mapping[s
     dtype = types.get(parameter.ctype) or DTYPES.get(parameter.ctype)
     if dtype is None:
         raise KernelError(
-            f"{signature.name}: `{parameter}` has the type {parameter.ctype}, which is no element type and is not given; "
-            f"pass {parameter.ctype}=dtype in the call, or use one of {', '.join(DTYPES)}"
+            f"{signature.name}: `{parameter}` has the type {parameter.ctype}, which is no element type and is not "
+            f"given; pass {parameter.ctype}=dtype in the call, or use one of {', '.join(DTYPES)}"
         )
     return dtype
 
 
 def fit_arguments(
-    signature: Signature, types: Mapping[str, np.dtype[Any]], args: Sequence[Any], array_type: type, device: Any
+    signature: Signature, types: Mapping[str, np.dtype[Any]], args: Sequence[Any], array_type: Any, device: Any
 ) -> list[Any]:
     """The arguments as the kernel takes them: arrays and None as they are, numbers as scalars of their declared dtype.
 
@@ -74,11 +72,13 @@ def fit_arguments(
     """
     wanted = signature.parameters
     if len(args) != len(wanted):
-        raise TypeError(f"{signature.name} takes {len(wanted)} arguments ({', '.join(map(str, wanted))}), got {len(args)}")
-    return [_fit(signature, p, parameter_dtype(signature, p, types), a, array_type, device) for p, a in zip(wanted, args)]
+        names = ", ".join(map(str, wanted))
+        raise TypeError(f"{signature.name} takes {len(wanted)} arguments ({names}), got {len(args)}")
+    dtypes = (parameter_dtype(signature, p, types) for p in wanted)
+    return [_fit(signature, *each, array_type, device) for each in zip(wanted, dtypes, args, strict=True)]
 
 
-def _fit(s: Signature, p: Parameter, dtype: np.dtype[Any], value: Any, array_type: type, device: Any) -> Any:
+def _fit(s: Signature, p: Parameter, dtype: np.dtype[Any], value: Any, array_type: Any, device: Any) -> Any:
     what = f"{s.name}: `{p}`"
     if not p.pointer:
         return _fit_number(what, dtype, value)

@@ -9,6 +9,7 @@ truncated library would kill the process.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import os
@@ -104,6 +105,7 @@ def cached(key: str, file: str, make: Callable[[Path], None]) -> Path:
     entry = cache_folder() / key
     if _sound(entry / file):
         return entry / file
+    entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have cleared it since
     work = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=entry.parent))
     try:
         made = work / "new"
@@ -125,10 +127,8 @@ def cached(key: str, file: str, make: Callable[[Path], None]) -> Path:
 
 def _move_away(entry: Path, work: Path) -> None:
     """Take a damaged entry out of the way; another process may have done so already."""
-    try:
+    with contextlib.suppress(OSError):
         os.rename(entry, Path(tempfile.mkdtemp(prefix="damaged.", dir=work)) / "entry")
-    except OSError:
-        pass
 
 
 def clear_cache() -> int:

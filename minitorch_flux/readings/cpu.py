@@ -36,7 +36,7 @@ _STABLE_ABI = (
 )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _python_pointers() -> list[int]:
     functions = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in _STABLE_ABI]
     return [*functions, id(None), id(np.ndarray), object.__basicsize__]
@@ -65,7 +65,7 @@ class Library:
     def __init__(self, path: Path, bfloat16: int) -> None:
         self.handle = ctypes.PyDLL(str(path))
         table = [*_python_pointers(), bfloat16]
-        (ctypes.c_void_p * len(table)).in_dll(self.handle, "flux_python")[:] = table
+        (ctypes.c_ssize_t * len(table)).in_dll(self.handle, "flux_python")[:] = table
         self.threads = ctypes.c_int.in_dll(self.handle, "flux_threads")
         self.trusted = self._layout_is_known()
         self.path = path
@@ -132,9 +132,7 @@ def build(tools: Toolchain, text: str, name: str) -> Path:
     return cached(key, "kernels.so", lambda folder: _compile(tools, text, name, folder))
 
 
-def library_of(
-    source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants
-) -> Library | None:
+def library_of(source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants) -> Library | None:
     """The loaded library of a kernel file for these types and constants; None where this machine has none."""
     tools = toolchain()
     defines = type_defines(types, C_NAMES)
@@ -191,7 +189,7 @@ def _plain_launcher(
     dtypes = [parameter_dtype(signature, p, types) for p in signature.parameters]
     function.argtypes = [
         ctypes.c_void_p if p.pointer else np.ctypeslib.as_ctypes_type(dtype)
-        for p, dtype in zip(signature.parameters, dtypes)
+        for p, dtype in zip(signature.parameters, dtypes, strict=True)
     ]
     function.restype = None
 

@@ -24,7 +24,7 @@ from .arguments import C_NAMES, fit_arguments, type_defines
 from .cache import cached, digest
 from .errors import KernelBuildError, KernelError
 from .geometry import WARP, Geometry, geometry
-from .source import Constants, KernelText, Signature, compose
+from .source import Constants, KernelText, Signature, compose, kernels_folder
 from .toolchain import INSTALL_COMPILER, Toolchain, toolchain
 
 _CHECKS = ("-std=c++17", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
@@ -32,7 +32,11 @@ SANITIZERS: dict[str, tuple[str, ...]] = {
     "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "thread": ("-fsanitize=thread",),
 }
-_ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+_ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=0",
+    "TSAN_OPTIONS": "halt_on_error=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
 
 
 class EmulatorError(KernelError):
@@ -54,8 +58,8 @@ class Emulation:
             raise ValueError(f"sanitize={sanitize!r}: use {', '.join(map(repr, SANITIZERS))} or None")
         if lanes is not None and (lanes % WARP or (lanes > WARP and (rows or 1) > 1) or lanes * (rows or 1) > 1024):
             raise ValueError(
-                f"lanes={lanes}, rows={rows}: a block has whole warps of {WARP} lanes, up to 1024 threads, and several rows "
-                "only where a row is one warp"
+                f"lanes={lanes}, rows={rows}: a block has whole warps of {WARP} lanes, up to 1024 threads, "
+                "and several rows only where a row is one warp"
             )
         self.grid, self.lanes, self.rows, self.backwards, self.sanitize = grid, lanes, rows, backwards, sanitize
         self.launches = 0
@@ -91,15 +95,16 @@ class Emulation:
                 for a in fitted:
                     raw = b"" if a is None else a.tobytes()
                     f.write(np.int64(-1 if a is None else len(raw)).tobytes() + raw)
-            command = [str(program), signature.name, *map(str, (g.grid, g.lanes, g.rows, int(self.backwards))), str(file)]
-            result = subprocess.run(command, capture_output=True, text=True, errors="replace", env=os.environ | _ENVIRONMENT)
+            command = list(map(str, (program, signature.name, g.grid, g.lanes, g.rows, int(self.backwards), file)))
+            environment = os.environ | _ENVIRONMENT
+            result = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
             if result.returncode:
                 raise EmulatorError(
                     f"{signature.name} of {source.name}, {g.grid} blocks of {g.lanes} x {g.rows} threads"
                     f"{', backwards' * self.backwards}: {result.stderr or f'ended with status {result.returncode}'}"
                 )
             with file.open("rb") as f:
-                for parameter, a in zip(signature.parameters, fitted):
+                for parameter, a in zip(signature.parameters, fitted, strict=True):
                     raw = f.read(max(0, np.frombuffer(f.read(8), np.int64).item()))
                     if isinstance(a, np.ndarray) and not parameter.const:
                         a[...] = np.frombuffer(raw, a.dtype).reshape(a.shape)
@@ -117,17 +122,12 @@ def build(
     defines = type_defines(types, C_NAMES)
     if defines is None or ("_Float16" in defines.values() and not tools.half):
         return None
-    before = f'#line 1 "emulate.h"\n{(_emulate_h()).read_text(encoding="utf-8")}'
+    emulate_h = kernels_folder() / "emulate.h"
+    before = f'#line 1 "{emulate_h}"\n{emulate_h.read_text(encoding="utf-8")}'
     text = compose(source, defines, constants, before=before, after=" EMULATE({name})")
     flags = (*_CHECKS, *SANITIZERS.get(sanitize or "", ()))
     key = digest("emulator", text, tools.identity, *flags)
     return cached(key, "emulate", lambda folder: _compile(tools, flags, text, source.name, folder))
-
-
-def _emulate_h() -> Path:
-    from .source import kernels_folder
-
-    return kernels_folder() / "emulate.h"
 
 
 def _compile(tools: Toolchain, flags: Sequence[str], text: str, name: str, folder: Path) -> None:
@@ -150,8 +150,8 @@ def emulated(
 ) -> Iterator[Emulation]:
     """Run every kernel launch on NumPy arrays inside the block in the emulator; yields the count as `.launches`.
 
-    `grid` blocks of `lanes` x `rows` threads, default the GPU's own choice for the launch. `backwards`: last threads and
-    blocks first. `sanitize`: "address" (AddressSanitizer and UBSan) or "thread" (ThreadSanitizer: races).
+    `grid` blocks of `lanes` x `rows` threads, default the GPU's own choice for the launch. `backwards`: last threads
+    and blocks first. `sanitize`: "address" (AddressSanitizer and UBSan) or "thread" (ThreadSanitizer: races).
     """
     from . import kernel
 

@@ -46,7 +46,7 @@ class Packer:
         """The packed arguments. Raises what `fit_arguments` raises."""
         packed = []
         if len(args) == len(self.wanted):
-            for (p, dtype), a in zip(self.wanted, args):
+            for (p, dtype), a in zip(self.wanted, args, strict=True):
                 kind = type(a)
                 if kind is self.array_type and p.pointer:
                     if a.dtype != dtype or not a.flags.c_contiguous or a.device != device:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cpu, gpu
-from .emulator import Emulation
 from .arguments import accumulation_dtype
 from .errors import KernelError
 from .source import Constants, KernelText, Signature, kernels_folder, read_kernels
+
+if TYPE_CHECKING:
+    from .emulator import Emulation
 
 Launch = Callable[[int, int, tuple[Any, ...]], bool]
 
@@ -86,6 +87,8 @@ class KernelFile:
         return source, source.signature(name), dtypes
 
     def _find(self, name: str, like: Any, constants: Constants, types: dict[str, Any]) -> Launch:
+        from . import cpu, gpu  # here: they load what compilers need, and importing the library shall stay quick
+
         source, signature, dtypes = self._declared(name, like, types)
         if not isinstance(like, np.ndarray):
             return gpu.launcher(source, signature, dtypes, constants, like) or _unavailable

@@ -69,7 +69,7 @@ def _libraries() -> Iterator[str]:
         yield name
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _nvrtc() -> ctypes.CDLL | None:
     for path in _libraries():
         for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
@@ -93,7 +93,7 @@ def nvrtc_version() -> tuple[int, int] | None:
     return major.value, minor.value
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def architectures() -> tuple[int, ...]:
     """The GPU architectures that this NVRTC knows: 75, 80, 86, 90, ..."""
     library = _nvrtc()

@@ -164,7 +164,7 @@ def parse_file(path: Path, text: str) -> KernelText:
     return KernelText(path, text, parse_kernels(text, path.name), parse_constants(text, path.name))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read_kernels(path: Path) -> KernelText:
     """Read and parse a kernel file."""
     if not path.is_file():
@@ -190,7 +190,13 @@ def _special(value: float) -> str:
 
 
 def compose(
-    source: KernelText, types: Mapping[str, str], constants: Constants, *, before: str = "", header: str = "", after: str = ""
+    source: KernelText,
+    types: Mapping[str, str],
+    constants: Constants,
+    *,
+    before: str = "",
+    header: str = "",
+    after: str = "",
 ) -> str:
     """The one text that a compiler gets: defines, flux.h, `header` (a file beside it), then the kernels.
 

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -113,8 +114,8 @@ def find_compiler() -> tuple[str, ...] | None:
     return (sys.executable, "-m", "ziglang", "c++")
 
 
-def _run(command: list[str], **keywords: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **keywords)  # type: ignore[call-overload,no-any-return]
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 def _macros(command: tuple[str, ...], flags: tuple[str, ...]) -> str | None:
@@ -159,14 +160,14 @@ class UnusableCompiler(Exception):
     """The compiler cannot build the simplest kernel; the text is its own."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _toolchain(command: tuple[str, ...], extra: tuple[str, ...]) -> Toolchain | str:
     macros = None
     for native in (("-march=native",), ("-mcpu=native",), ()):
         macros = macros or _macros(command, (*BASE, *native, *extra))
     if macros is None:
         return f"{shlex.join(command)} does not run as a C++ compiler"
-    version = next((line.split(None, 2)[2] for line in macros.splitlines() if line.startswith("#define __VERSION__ ")), "")
+    version = re.search(r'^#define __VERSION__ "?([^"\n]*)', macros, re.MULTILINE)
     machine = [macros, *command, *extra, sys.platform, platform.machine(), *platform.libc_ver()]
 
     def probe(folder: Path) -> None:
@@ -177,7 +178,7 @@ def _toolchain(command: tuple[str, ...], extra: tuple[str, ...]) -> Toolchain | 
     except UnusableCompiler as error:
         return f"{shlex.join(command)} cannot build a kernel: {error}"
     flags = tuple(json.loads(remembered.read_text()))
-    return Toolchain(command, version.strip('"'), flags, digest(*machine, *flags))
+    return Toolchain(command, version[1] if version else "unknown", flags, digest(*machine, *flags))
 
 
 def toolchain() -> Toolchain | str:
@@ -189,6 +190,6 @@ def toolchain() -> Toolchain | str:
 
 
 INSTALL_COMPILER = (
-    "install a C++ compiler (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install; "
-    f"anywhere: pip install ziglang), or set {COMPILER}"
+    "install a C++ compiler (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++; "
+    f"macOS: xcode-select --install; anywhere: pip install ziglang), or set {COMPILER}"
 )

@@ -1,0 +1,150 @@
+// updates.cu -- optimiser steps, many parameters in one launch.
+//
+//   g = sign dx + decay x                   sign = -1 climbs; decay: L2 regularisation
+//   momentum_update   u = rho u + fresh g;  x -= rate (look g + ahead u)            (u missing: x -= rate g)
+//   rmsprop_update    v = rho v + c g^2;  w = v - a^2,  a = rho a + (1 - rho) g  (a missing: w = v)
+//                     d = g / (sqrt(w) + eps);  u = momentum u + d;  x -= rate u    (u missing: x -= rate d)
+//   adam_update       m = b1 m + c1 g;  v = b2 v + c2 (g - belief m)^2 + floor;  w = v, or top = max(top, v)
+//                     x -= shrink x + (nu g + mu m) / (scale sqrt(w) + eps)
+//   adamax_update     m = b1 m + c1 g;  u = max(b2 u, |g| + eps);  x -= rate m / u
+//   adadelta_update   v = rho v + c g^2;  d = g sqrt(u + eps) / sqrt(v + eps);  u = rho u + c d^2;  x -= rate d
+//   lion_update       s = sign(b1 m + c1 g);  m = b2 m + c2 g;  x -= shrink x + rate s
+//
+// A row is a chunk of one parameter.  Chunk c has n[c] elements, beginning at byte x_at[c] of x, at byte dx_at[c]
+// of dx and at element at[c] of the state arrays.  Where x or dx is missing the bytes are addresses.
+// x and the state are updated in place, dx is only read.  Formulas: minitorch_flux/ops/updates.py
+#include "flux.h"
+
+template <class E> DEVICE E* place(E* base, int64_t bytes) { return (E*)((uint64_t)base + (uint64_t)bytes); }
+DEVICE ACC sign_of(ACC v) { return v > 0 ? ACC(1) : v < 0 ? ACC(-1) : v; }   // of a NaN: NaN
+
+KERNEL(momentum_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
+                        const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                        OPTIONAL ACC* u, ACC sign, ACC decay, ACC rate, ACC rho, ACC fresh, ACC look, ACC ahead) {
+    ROWS(c, chunks, width) {
+        T* xs = place(x, x_at[c]);
+        const T* gs = place(dx, dx_at[c]);
+        const int count = n[c];
+        if (u) {
+            ACC* us = u + at[c];
+            LANES(j, count) {
+                const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
+                const ACC uj = rho * us[j] + fresh * g;
+                us[j] = uj;
+                xs[j] = (T)(xj - rate * (look * g + ahead * uj));
+            }
+        } else {
+            LANES(j, count) {
+                const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
+                xs[j] = (T)(xj - rate * g);
+            }
+        }
+    }
+}
+
+KERNEL(rmsprop_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
+                       const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                       ACC* v, OPTIONAL ACC* a, OPTIONAL ACC* u, ACC sign, ACC decay, ACC rate, ACC rho, ACC c_rho, ACC c,
+                       ACC eps, ACC momentum) {
+    ROWS(r, chunks, width) {
+        T* xs = place(x, x_at[r]);
+        const T* gs = place(dx, dx_at[r]);
+        ACC *vs = v + at[r], *as = a ? a + at[r] : a, *us = u ? u + at[r] : u;
+        const int count = n[r];
+        LANES(j, count) {
+            const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
+            const ACC vj = rho * vs[j] + c * g * g;
+            ACC w = vj;
+            vs[j] = vj;
+            if (a) {
+                const ACC aj = rho * as[j] + c_rho * g;
+                as[j] = aj;
+                w = f_max(vj - aj * aj, ACC(0));
+            }
+            ACC d = g / (f_sqrt(w) + eps);
+            if (u) {
+                d += momentum * us[j];
+                us[j] = d;
+            }
+            xs[j] = (T)(xj - rate * d);
+        }
+    }
+}
+
+KERNEL(adam_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
+                    const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                    ACC* m, ACC* v, OPTIONAL ACC* top, ACC sign, ACC decay, ACC shrink, ACC b1, ACC c1, ACC b2, ACC c2,
+                    ACC belief, ACC floor, ACC scale, ACC eps, ACC nu, ACC mu) {
+    ROWS(c, chunks, width) {
+        T* xs = place(x, x_at[c]);
+        const T* gs = place(dx, dx_at[c]);
+        ACC *ms = m + at[c], *vs = v + at[c], *ts = top ? top + at[c] : top;
+        const int count = n[c];
+        LANES(j, count) {
+            const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
+            const ACC mj = b1 * ms[j] + c1 * g, r = g - belief * mj;
+            ACC w = b2 * vs[j] + c2 * r * r + floor;
+            ms[j] = mj;
+            vs[j] = w;
+            if (top) {
+                w = f_max(ts[j], w);
+                ts[j] = w;
+            }
+            xs[j] = (T)(xj - (shrink * xj + (nu * g + mu * mj) / (scale * f_sqrt(w) + eps)));
+        }
+    }
+}
+
+KERNEL(adamax_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
+                      const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                      ACC* m, ACC* u, ACC sign, ACC decay, ACC rate, ACC b1, ACC c1, ACC b2, ACC eps) {
+    ROWS(c, chunks, width) {
+        T* xs = place(x, x_at[c]);
+        const T* gs = place(dx, dx_at[c]);
+        ACC *ms = m + at[c], *us = u + at[c];
+        const int count = n[c];
+        LANES(j, count) {
+            const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
+            const ACC mj = b1 * ms[j] + c1 * g, uj = f_max(b2 * us[j], f_fabs(g) + eps);
+            ms[j] = mj;
+            us[j] = uj;
+            xs[j] = (T)(xj - rate * mj / uj);
+        }
+    }
+}
+
+KERNEL(adadelta_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
+                        const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                        ACC* v, ACC* u, ACC sign, ACC decay, ACC rate, ACC rho, ACC c, ACC eps) {
+    ROWS(r, chunks, width) {
+        T* xs = place(x, x_at[r]);
+        const T* gs = place(dx, dx_at[r]);
+        ACC *vs = v + at[r], *us = u + at[r];
+        const int count = n[r];
+        LANES(j, count) {
+            const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
+            const ACC vj = rho * vs[j] + c * g * g;
+            const ACC d = g * f_sqrt(us[j] + eps) / f_sqrt(vj + eps);
+            vs[j] = vj;
+            us[j] = rho * us[j] + c * d * d;
+            xs[j] = (T)(xj - rate * d);
+        }
+    }
+}
+
+KERNEL(lion_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
+                    const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                    ACC* m, ACC sign, ACC decay, ACC shrink, ACC rate, ACC b1, ACC c1, ACC b2, ACC c2) {
+    ROWS(c, chunks, width) {
+        T* xs = place(x, x_at[c]);
+        const T* gs = place(dx, dx_at[c]);
+        ACC* ms = m + at[c];
+        const int count = n[c];
+        LANES(j, count) {
+            const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
+            const ACC s = sign_of(b1 * ms[j] + c1 * g);
+            ms[j] = b2 * ms[j] + c2 * g;
+            xs[j] = (T)(xj - (shrink * xj + rate * s));
+        }
+    }
+}
