@@ -10,7 +10,8 @@
 //   bias_act_forward_last  y[n,c] = act(z[n,c] + b[c])        rows = N, width = channels
 //   activation_forward     y = act(z), n elements
 //   activation_backward    dz = dy act'(s), n elements
-//   bias_backward          db[c] = sum of dz[n,c,i]: `plane_sums` over i, then `channel_sums` over n
+//   bias_backward_planes   sums[n,c] = sum over i of dz[n,c,i]                rows = N * channels
+//   bias_backward          db[c] = sum over n of sums[n,c]                    rows = channels
 //
 // All outputs are written (=). y may be z, and dz may be dy.
 #include "flux.h"
@@ -189,4 +190,22 @@ KERNEL(activation_forward)(const T* z, T* y, ACC p, long long n) {
 
 KERNEL(activation_backward)(const T* dy, const T* s, T* dz, ACC p, long long n) {
     EACH(i, n) dz[i] = T(act::ACT::df(ACC(dy[i]), ACC(s[i]), p));
+}
+
+KERNEL(bias_backward_planes)(const T* __restrict__ dz, ACC* __restrict__ sums, long long rows, int inner) {
+    ROWS(r, rows, inner) {
+        ACC sum = 0;
+        LANES_SUM(sum, i, inner) sum += ACC(dz[r * inner + i]);
+        sum = row_sum(sum);
+        ONE_LANE sums[r] = sum;
+    }
+}
+
+KERNEL(bias_backward)(const ACC* __restrict__ sums, T* __restrict__ db, int outer, int channels) {
+    ROWS(c, channels, outer) {
+        ACC sum = 0;
+        LANES_SUM(sum, n, outer) sum += sums[(long long)n * channels + c];
+        sum = row_sum(sum);
+        ONE_LANE db[c] = T(sum);
+    }
 }

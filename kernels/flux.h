@@ -5,11 +5,12 @@
 //   CPU       rows are dealt out to threads (OpenMP), lanes are a SIMD loop
 //   emulator  the GPU reading of this file, run on the CPU by emulate.h (tests)
 //
-// Rules: every effect is inside ROWS (or EACH: a row and its lanes in one), a row writes only its
-// own outputs, and no row waits for another, nor a loop for the rows of a loop before it.  What is declared outside LANES is one value
-// per lane on a GPU, so it must be the same in every lane, or be a partial result that
-// row_sum or row_max combines.  Store such a value under ONE_LANE.  Memory that one lane
-// wrote is seen by the others after ROW_SYNC().  kernels/README.md teaches all of it.
+// Rules: every effect is inside ROWS (or EACH: a row and its lanes in one); a row writes only
+// its own outputs, and waits neither for another row nor for the loop before its own.  What is
+// declared outside LANES is one value per lane on a GPU, so it must be the same in every lane,
+// or be a partial result that row_sum or row_max combines (ACC, or an integer of 4 or 8 bytes).
+// Store such a value under ONE_LANE.  Memory that one lane wrote is seen by the others after
+// ROW_SYNC().  kernels/README.md teaches all of it.
 //
 //   T     how numbers are stored (float, double, 16-bit)         both are set by the build,
 //   ACC   how they are computed and added up (float, double)     from the dtype of the call
@@ -25,16 +26,24 @@
 #define PRAGMA(x)  PRAGMA_(x)
 #define INDEX(n)   decltype((n) + 0) // an index that can count to n: int for an int, else long long
 #define OPTIONAL                     // before a pointer parameter: Python may pass None (a null pointer)
-#ifdef __UINT64_TYPE__               // the compiler's own, so that a system header agrees
+typedef signed char i8;              // what T, ACC or I is for NumPy's integers: one word each, so T(x) converts
+typedef unsigned char u8;
+typedef short i16;
+typedef unsigned short u16;
+typedef int i32;
+typedef unsigned int u32;
+typedef long long i64;
+typedef unsigned long long u64;
+#ifdef __UINT64_TYPE__               // the C library's names, as this compiler's own headers have them
 typedef __INT32_TYPE__ int32_t;
 typedef __INT64_TYPE__ int64_t;
 typedef __UINT32_TYPE__ uint32_t;
 typedef __UINT64_TYPE__ uint64_t;
 #else
-typedef int int32_t;
-typedef long long int64_t;
-typedef unsigned int uint32_t;
-typedef unsigned long long uint64_t;
+typedef i32 int32_t;
+typedef i64 int64_t;
+typedef u32 uint32_t;
+typedef u64 uint64_t;
 #endif
 
 #ifdef FLUX_CPU // ------------------------------------------------------------- CPU
@@ -150,8 +159,8 @@ template <class V> DEVICE V f_min(V a, V b) { return a < b || a != a ? a : b; }
 
 // ------------------------------------------------------------------ one value per lane -> one per row
 #ifdef FLUX_CPU
-PRAGMA(omp declare reduction(f_max : float, double, int, long long : omp_out = f_max(omp_out, omp_in)) \
-       initializer(omp_priv = omp_orig))
+PRAGMA(omp declare reduction(f_max : float, double, int, unsigned, long, unsigned long, long long, unsigned long long : \
+       omp_out = f_max(omp_out, omp_in)) initializer(omp_priv = omp_orig))
 template <class V> DEVICE V row_sum(V v) { return v; }   // the SIMD loop has already combined the lanes
 template <class V> DEVICE V row_max(V v) { return v; }
 #else

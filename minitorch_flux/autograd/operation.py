@@ -119,7 +119,7 @@ class Operation:
         self._plain = outputs == 1 and not self.residuals
         plain = forward.reference if isinstance(forward, ArrayFunction) else forward
         self._signature = inspect.signature(plain).parameters
-        self._positions = {n: i for i, n in enumerate(self._signature)}
+        self._positions = {n: i for i, (n, p) in enumerate(self._signature.items()) if p.kind is not p.KEYWORD_ONLY}
         backward, rule = backward or gradient, rule or gradient
         self.backward = _Rule(self, backward) if backward else None
         self.rule = _Rule(self, rule) if rule else None

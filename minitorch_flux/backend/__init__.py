@@ -3,6 +3,7 @@
 from .arrays import (
     Array,
     DeviceError,
+    address_of,
     array_module,
     as_array,
     device_of,
@@ -24,6 +25,7 @@ __all__ = [
     "DeviceError",
     "Generator",
     "accumulator",
+    "address_of",
     "array_function",
     "array_module",
     "as_array",

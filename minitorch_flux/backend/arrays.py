@@ -50,6 +50,11 @@ def device_of(x: Array) -> str:
     return "cpu" if isinstance(x, np.ndarray) else f"cuda:{x.device.id}"
 
 
+def address_of(x: Array) -> int:
+    """The address of the first element of an array, on its own device."""
+    return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
+
+
 def as_array(x: Any, like: Array | None = None) -> Array:
     """``x`` as an array on the device of ``like`` (default: the CPU); an array is returned as it is.
 

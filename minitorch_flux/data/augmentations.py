@@ -8,7 +8,7 @@ on the host, so the same generator gives the same images on the CPU and on a GPU
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from ..autograd import Tensor
 from ..backend import Array, array_module, empty, is_array
 from ..backend.generator import Generator, resolve_rng
 
-Rng = Generator | np.random.Generator | None
+if TYPE_CHECKING:  # NumPy imports its generators when they are first named
+    Rng = Generator | np.random.Generator | None
 
 
 def random_flip(x: Any, p: float = 0.5, rng: Rng = None) -> Array:

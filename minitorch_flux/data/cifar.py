@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import tarfile
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,6 +84,8 @@ def _read_folder(folder: Path) -> dict[str, np.ndarray]:
 
 def _read_archive(path: Path) -> dict[str, np.ndarray]:
     """The six members, straight from the archive: no path of it is ever used as a path here."""
+    import tarfile  # here, because it is slow to import and seldom needed
+
     records: dict[str, np.ndarray] = {}
     try:
         with gzip.open(path) as unpacked:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-
-from ..readings.cache import refusal, wanted_folder
 
 TIMEOUT = 30  # seconds without an answer
 
@@ -21,6 +18,8 @@ def search_folders(name: str) -> list[Path]:
 
     ``$MINITORCH_FLUX_DATA/name`` and ``$MINITORCH_FLUX_DATA`` itself, then ``data/name`` under the cache folder.
     """
+    from ..readings.cache import wanted_folder
+
     folders = []
     if own := os.environ.get("MINITORCH_FLUX_DATA"):
         folders += [Path(own, name), Path(own)]
@@ -33,6 +32,10 @@ def fetch(url: str, path: Path, verify: Callable[[Path], object]) -> Path:
     ``verify(file)`` raises for a wrong file. NotFetched without pooch (the extra ``data``),
     without a connection, or where the cache folder cannot be used.
     """
+    import tempfile  # these here, because they are slow to import and seldom needed
+
+    from ..readings.cache import refusal, wanted_folder
+
     try:
         import pooch
     except ModuleNotFoundError as error:

@@ -204,20 +204,16 @@ class _Pass:
         if self._over:
             raise StopIteration
         if place.position == self._count:
-            self._end()
+            self._over = True
             place.epoch, place.position, place.before, place.begun = place.epoch + 1, 0, None, False
             raise StopIteration
         try:
             batch = self._next()
         except BaseException:  # as with a generator, nothing comes after an exception
-            self._end()
+            self._over = True
             raise
         place.position += 1
         return batch
-
-    def _end(self) -> None:
-        self._over = True
-        del self._next  # with it a prefetching thread
 
 
 def _fetcher(data: Any, order: np.ndarray | None, batchsize: int, nobs: int, collate: Any) -> Callable[[int], Any]:

@@ -16,30 +16,36 @@ from ..backend import is_array, to_device
 from .formats import FileError, read_arrays, write_arrays
 
 ARRAY = "@"
+CHECKPOINT = "checkpoint"  # the metadata's entry that makes a file of arrays a checkpoint
 
 
 def save_checkpoint(path: str | Path, parts: dict[str, Any]) -> None:
-    """Save a nested dict (of dicts, lists, arrays, numbers, strings, None) to a .safetensors or .npz file, atomically."""
+    """Save a nested dict (of dicts, lists, arrays, numbers, strings, None) to a .safetensors or .npz file, atomically.
+
+    Tuples come back as lists, tensors as arrays, NumPy's scalars as Python's.
+    """
     arrays: dict[str, np.ndarray] = {}
     metadata = _pack(parts, "", arrays)
-    write_arrays(path, arrays, {"checkpoint": metadata})
+    write_arrays(path, arrays, {CHECKPOINT: metadata})
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """The nested dict that ``save_checkpoint`` wrote. Raises FileError for anything else."""
     arrays, metadata = read_arrays(path)
-    if "checkpoint" not in metadata:
+    if not isinstance(metadata.get(CHECKPOINT), dict):
         raise FileError(f"{path}: not a checkpoint of minitorch_flux (a file of weights is loaded with flux.load)")
     try:
-        return _unpack(metadata["checkpoint"], arrays)
-    except KeyError as error:
-        raise FileError(f"{path}: the array {error} is missing") from None
+        return _unpack(metadata[CHECKPOINT], arrays)
+    except (KeyError, TypeError, RecursionError) as error:
+        raise FileError(f"{path}: a damaged checkpoint (no array {error})") from None
 
 
 def _pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Tensor):
         value = value.data
     if is_array(value):
+        while path in arrays:  # {"a.b": x, "a": {"b": y}}
+            path += "'"
         arrays[path] = to_device(value, "cpu")
         return {ARRAY: path}
     if isinstance(value, np.generic):
@@ -47,7 +53,8 @@ def _pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str) or key == ARRAY:
-                raise TypeError(f"a checkpoint's keys are strings other than {ARRAY!r}, got {key!r} at {path or 'the top'}")
+                raise TypeError(f"a checkpoint's keys are strings other than {ARRAY!r}, got {key!r} at "
+                                f"{path or 'the top'}")
         return {k: _pack(v, f"{path}.{k}" if path else k, arrays) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_pack(v, f"{path}.{i}" if path else str(i), arrays) for i, v in enumerate(value)]

@@ -1,9 +1,9 @@
 """The mathematics of the activations: one row each, in ``xp`` (kernels: kernels/activations.cu, the same names).
 
-A row is a function ``f(xp, x)`` and its derivative ``df(xp, s)``, where ``s`` is the output y if the row says so (then x
-need not be kept) and the input x otherwise. ``xp`` is NumPy, CuPy, or this library's own functions on tensors: the same
-text is the reference, the gradient and the gradient's gradient. A derivative that is 0 or 1 is a mask of booleans: it
-selects from the incoming gradient, so that an infinite one stays out of the dead half.
+A row is a function ``f(xp, x)`` and its derivative ``df(xp, s)``, where ``s`` is the output y if the row says so (then
+x need not be kept) and the input x otherwise. ``xp`` is NumPy, CuPy, or this library's own functions on tensors: the
+same text is the reference, the gradient and the gradient's gradient. A derivative that is 0 or 1 is a mask of booleans:
+it selects from the incoming gradient, so that an infinite one stays out of the dead half.
 
 Formulas are arranged so that plus and minus infinity give the mathematical limits, a NaN stays a NaN, and nothing
 overflows on the way. Corners: relu'(0) = 0, leakyrelu'(0) = a, elu'(0) = 1, selu'(0) = lambda alpha; the clipped ones
@@ -119,7 +119,7 @@ def _softsign_slope(xp: Any, x: Any) -> Any:
 
 
 ROWS = (
-    Row("identity", lambda xp, x: x, lambda xp, y: xp.ones_like(y), True,
+    Row("identity", lambda xp, x: x, lambda xp, y: xp.ones_like(y), True, kernel_from=512,
         formula="x"),
     Row("sigmoid", _sigmoid, lambda xp, y: y * (1 - y), True,
         formula="1 / (1 + exp(-x))"),
@@ -130,9 +130,9 @@ ROWS = (
         formula="log(sigmoid(x))"),
     Row("hardtanh", lambda xp, x: xp.clip(x, -1, 1), lambda xp, y: xp.abs(y) < 1, True,
         formula="max(-1, min(1, x))"),
-    Row("tanh", lambda xp, x: xp.tanh(x), lambda xp, y: 1 - y * y, True,
+    Row("tanh", lambda xp, x: xp.tanh(x), lambda xp, y: 1 - y * y, True, kernel_from=512,
         formula="tanh(x)"),
-    Row("relu", lambda xp, x: xp.maximum(x, 0), lambda xp, y: y > 0, True,
+    Row("relu", lambda xp, x: xp.maximum(x, 0), lambda xp, y: y > 0, True, kernel_from=512,
         formula="max(0, x)"),
     Row("leakyrelu", lambda xp, x, a=0.01: xp.where(x > 0, x, a * x),
         lambda xp, y, a=0.01: xp.where(y > 0, xp.ones_like(y), a), True, default=0.01,

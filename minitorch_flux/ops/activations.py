@@ -21,6 +21,9 @@ from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, as_array, empty, is_array, is_float
 from ..readings import KernelFile
 from .activation_table import ROWS, Row
+from .arithmetic import absolute
+from .comparisons import clip, maximum, minimum, where
+from .elementary import exp, expm1, log1p
 
 
 class Activation:
@@ -121,22 +124,24 @@ class _Identity(Activation):
 KEEP_INTEGERS = ("relu", "relu6", "hardtanh")
 
 
+def _ones_like(x: Tensor) -> Tensor:
+    return Tensor(array_module(x.data).ones_like(x.data))
+
+
 @functools.cache
 def _tensors() -> SimpleNamespace:
     """This library's functions on tensors, as the ``xp`` of the table."""
-    from . import arithmetic, elementary, shapes
-
-    names = "abs exp expm1 log1p tanh erf where maximum minimum clip ones_like".split()
-    modules = (arithmetic, elementary, shapes)
-    return SimpleNamespace(**{n: next(getattr(m, n) for m in modules if hasattr(m, n)) for n in names})
-
+    return SimpleNamespace(
+        abs=absolute, exp=exp, expm1=expm1, log1p=log1p, tanh=tanh, where=where, maximum=maximum, minimum=minimum,
+        clip=clip, ones_like=_ones_like,
+    )
 
 
 @array_function
 def bias_act_forward(
     z: Any, b: Any, axis: int, activation: Activation, out: Any = None, parameters: tuple[float, ...] = ()
 ) -> Any:
-    """act(z + b), with ``b`` along ``axis`` of ``z`` or None. ``out`` (``z`` itself, say) is memory that may be used."""
+    """act(z + b), with ``b`` along ``axis`` of ``z`` or None. ``out`` (perhaps ``z`` itself) is memory to use."""
     xp = array_module(z)
     if b is not None:
         z = xp.add(z, along(b, axis, z.ndim), out=out)
@@ -146,6 +151,8 @@ def bias_act_forward(
 @array_function
 def activation_backward(dy: Any, saved: Any, activation: Activation, parameters: tuple[float, ...] = ()) -> Any:
     """dz = dy act'; ``saved`` is the output where ``activation.from_output``, else the pre-activation."""
+    if activation is identity:
+        return dy
     xp = array_module(dy)
     slope = activation.derivative(xp, saved, *parameters)
     if slope.dtype == bool:
@@ -168,13 +175,15 @@ def _parameter(activation: Activation, parameters: tuple[float, ...]) -> float:
     return parameters[0] if parameters else activation.default or 0.0
 
 
-@bias_act_forward.kernel(accepts="contiguous floats, from activation.kernel_from elements on")
+@bias_act_forward.kernel(accepts="contiguous floats, from activation.kernel_from elements on; not identity without a bias")
 def _(
     z: Any, b: Any, axis: int, activation: Activation, out: Any = None, parameters: tuple[float, ...] = ()
 ) -> Any:
     n, dtype = z.size, z.dtype
     if n < activation.kernel_from or dtype.kind not in "fV" or not z.flags.c_contiguous:
         return NotImplemented
+    if b is None and activation is identity:
+        return NotImplemented  # the reference returns z itself
     constants = activation.constants
     p = _parameter(activation, parameters)
     y = empty(z.shape, dtype, like=z) if out is None else out
@@ -198,11 +207,12 @@ def _(
     return y if ran else NotImplemented
 
 
-@activation_backward.kernel(accepts="contiguous floats, from activation.kernel_from elements on")
+@activation_backward.kernel(accepts="contiguous floats, from activation.kernel_from elements on; not identity")
 def _(dy: Any, saved: Any, activation: Activation, parameters: tuple[float, ...] = ()) -> Any:
     n, dtype = dy.size, dy.dtype
     if (
-        n < activation.kernel_from
+        activation is identity
+        or n < activation.kernel_from
         or dtype.kind not in "fV"
         or saved.dtype != dtype
         or not (dy.flags.c_contiguous and saved.flags.c_contiguous)
@@ -212,6 +222,23 @@ def _(dy: Any, saved: Any, activation: Activation, parameters: tuple[float, ...]
     p = _parameter(activation, parameters)
     ran = activations("activation_backward", dy, 1, n, dy, saved, dz, p, n, constants=activation.constants)
     return dz if ran else NotImplemented
+
+
+@bias_backward.kernel(accepts="contiguous floats with axes after the bias's")
+def _(dz: Any, axis: int) -> Any:
+    shape, dtype = dz.shape, dz.dtype
+    axis %= len(shape)
+    channels, inner = shape[axis], math.prod(shape[axis + 1 :])
+    if inner == 1 or dz.size == 0 or dtype.kind not in "fV" or not dz.flags.c_contiguous:
+        return NotImplemented
+    rows = dz.size // inner
+    outer = rows // channels
+    sums = empty((rows,), accumulator(dtype), like=dz)
+    db = empty((channels,), dtype, like=dz)
+    if not activations("bias_backward_planes", dz, rows, inner, dz, sums, rows, inner):
+        return NotImplemented
+    activations("bias_backward", dz, channels, outer, sums, db, outer, channels)
+    return db
 
 
 def along(b: Any, axis: int, ndim: int) -> Any:

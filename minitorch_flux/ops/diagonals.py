@@ -1,14 +1,14 @@
 """Diagonals and triangles of matrices: tril, triu, diagonal and diag.
 
-    tril, triu   y = x on one side of a diagonal, 0 on the other       dx = dy on that side, 0 on the other
-    diagonal     y[.., i] = x[.., i, i + offset]                       dx[.., i, i + offset] = dy[.., i]
+tril, triu   y = x on one side of a diagonal, 0 on the other       dx = dy on that side, 0 on the other
+diagonal     y[.., i] = x[.., i, i + offset]                       dx[.., i, i + offset] = dy[.., i]
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import array_module, as_array
 from .axes import normalise_axis
 from .indexing import add_up_at, read_at
@@ -25,8 +25,12 @@ def triu_forward(x: Any, k: int) -> Any:
     return array_module(x).triu(x, k)
 
 
-_tril = operation("tril", tril_forward, backward=lambda dy, k: tril_forward(dy, k), rule=lambda dy, k: _tril(dy, k=k))
-_triu = operation("triu", triu_forward, backward=lambda dy, k: triu_forward(dy, k), rule=lambda dy, k: _triu(dy, k=k))
+_tril: Operation = operation(
+    "tril", tril_forward, backward=lambda dy, k: tril_forward(dy, k), rule=lambda dy, k: _tril(dy, k=k)
+)
+_triu: Operation = operation(
+    "triu", triu_forward, backward=lambda dy, k: triu_forward(dy, k), rule=lambda dy, k: _triu(dy, k=k)
+)
 
 
 def _matrices(op: str, x: Any) -> Tensor:
@@ -54,7 +58,7 @@ def _along(rows: int, columns: int, offset: int, like: Any) -> tuple[Any, Any]:
 
 
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-    """The ``offset``-th diagonal of the matrices along ``axis1`` and ``axis2``, as the last axis: ``numpy.diagonal``."""
+    """The ``offset``-th diagonal of the matrices along ``axis1`` and ``axis2``, as last axis: ``numpy.diagonal``."""
     x = _matrices("diagonal", x)
     first = normalise_axis("diagonal", axis1, x.ndim, x.shape)
     second = normalise_axis("diagonal", axis2, x.ndim, x.shape)

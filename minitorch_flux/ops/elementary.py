@@ -1,4 +1,4 @@
-"""Powers, exponentials, logarithms, trigonometry and the error function, element by element.
+"""Powers, exponentials, logarithms and trigonometry, element by element (erf: special.py).
 
     power      z = x^y       dx = S(dz y x^(y-1))      dy = S(dz z log x)       0 where the base is 0, y > 0
     square     y = x^2       dx = 2 dy x               sqrt   y = x^(1/2)       dx = dy / (2 y)
@@ -13,7 +13,6 @@
     arctan2    z = angle of (x, y)                     dy = dz x / (x^2 + y^2), dx = -dz y / (x^2 + y^2)
     hypot      z = sqrt(x^2 + y^2)                     dx = dz x / z, dy = dz y / z;  0 at the origin
     logaddexp  z = log(e^x + e^y)                      dx = dz e^(x - z), dy = dz e^(y - z)
-    erf        y = 2 / sqrt(pi) int_0^x e^(-t^2) dt    dx = dy 2 / sqrt(pi) e^(-x^2)
 
 ``S`` is ``sum_to`` (broadcasting undone). Integers give float64, as in NumPy.
 """
@@ -25,7 +24,7 @@ import operator
 from typing import Any
 
 from ..autograd import operation
-from ..backend import accumulator, array_function, array_module, is_float
+from ..backend import array_module, is_float
 from .arithmetic import binary, fit
 from .elementwise import binary_forward, documented, either, raw, unary
 
@@ -49,7 +48,9 @@ def _power_slope(x: Any, y: Any) -> Any:
         if y == 2:
             return either.multiply(x, 2)
         return either.multiply(either.power(x, y - 1 if y else 0), y)
-    flat = (raw(x) == 0) & (raw(y) == 0)
+    flat = raw(y) == 0
+    if is_float(y.dtype):  # y is differentiable too, and away from 0^0 the formula is right
+        flat = flat & (raw(x) == 0)
     return y * either.power(x, either.where(flat, 0, y - 1))
 
 
@@ -126,51 +127,3 @@ arctan2 = documented(
     y, x: arrays, tensors or numbers whose shapes broadcast (else ValueError).""",
 )
 hypot = binary("hypot", "sqrt(x^2 + y^2) without overflow; the gradient at the origin is 0", _hypot_gradient)
-
-# -- the error function ------------------------------------------------------------------------------------------------
-
-# W. J. Cody, "Rational Chebyshev approximations for the error function", Mathematics of Computation 23 (1969):
-# highest powers first. The third form, for x > 4, is not needed here: 1 - erfc is right there with the second.
-ERF_SMALL = (
-    (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
-    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
-)
-ERFC_MIDDLE = (
-    (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
-     2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3),
-    (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
-     3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3),
-)
-
-
-def _ratio(coefficients: Any, x: Any) -> Any:
-    above, below = coefficients
-    p, q = above[0] * x, below[0] * x
-    for a, b in zip(above[1:-1], below[1:-1], strict=True):
-        p, q = (p + a) * x, (q + b) * x
-    return (p + above[-1]) / (q + below[-1])
-
-
-@array_function
-def erf_forward(x: Any) -> Any:
-    """The error function."""
-    xp = array_module(x)
-    size = xp.minimum(xp.abs(x), 6)  # 1 - erf(6) is below the precision of float64; NaN stays NaN
-    small = x * _ratio(ERF_SMALL, xp.minimum(size, 0.5) ** 2)
-    large = xp.copysign(1 - xp.exp(-size * size) * _ratio(ERFC_MIDDLE, size), x)
-    return xp.where(size < 0.5, small, large)
-
-
-def _erf_forward(x: Any) -> Any:
-    x = array_module(x).asarray(x)
-    if not is_float(x.dtype):
-        return erf_forward(x.astype(float))
-    return erf_forward(x.astype(accumulator(x.dtype), copy=False)).astype(x.dtype, copy=False)
-
-
-erf = documented(
-    operation("erf", _erf_forward, gradient=lambda dy, x: dy * (either.exp(-x * x) * (2 / math.sqrt(math.pi)))),
-    """The error function, 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.
-
-    Elementwise; any shape; integers give float64. Right to 3 units in the last place of float32 and float64.""",
-)

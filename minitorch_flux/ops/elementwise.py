@@ -22,14 +22,19 @@ def as_tensor(x: Any) -> Tensor:
 
 
 class _Either:
-    """``either.exp(x)``: the operation ``exp`` on tensors, its forward function on plain arrays.
+    """``either.exp(x)``, or ``either(exp)(x)``: the operation on tensors, its forward function on plain arrays.
 
     Gradients are written in these, and in operators, so that one text serves an ordinary backward pass (arrays) and a
     recorded one (tensors).
     """
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        op = OPERATIONS[name]
+        if name not in OPERATIONS:
+            raise AttributeError(f"there is no operation {name!r}")
+        setattr(self, name, self(OPERATIONS[name]))  # found without this detour from now on
+        return self.__dict__[name]
+
+    def __call__(self, op: Operation) -> Callable[..., Any]:
         forward = op.forward
 
         def apply(*inputs: Any, **static: Any) -> Any:
@@ -38,7 +43,6 @@ class _Either:
                     return op(*inputs, **static)
             return forward(*inputs, **static)
 
-        setattr(self, name, apply)  # found without this detour from now on
         return apply
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, as_array, empty, is_float
 from ..readings import KernelFile
 from .axes import normalise_axis
@@ -86,7 +86,7 @@ _take = operation(
     backward=lambda dy, indices, axis, x_shape: (take_backward(dy, indices, axis, x_shape), None),
     rule=lambda dy, indices, axis, x_shape: (_take_back(dy, indices, axis=axis, shape=x_shape), None),
 )
-_take_back = operation(
+_take_back: Operation = operation(
     "take_backward",
     take_backward,
     backward=lambda dy, indices, axis: (take_forward(dy, indices, axis), None),
@@ -135,11 +135,15 @@ _take_along_axis = operation(
     "take_along_axis",
     take_along_axis_forward,
     backward=lambda dy, indices, axis, unique, x_shape: (
-        take_along_axis_backward(dy, indices, axis, x_shape, unique), None),
+        take_along_axis_backward(dy, indices, axis, x_shape, unique),
+        None,
+    ),
     rule=lambda dy, indices, axis, unique, x_shape: (
-        _take_along_axis_back(dy, indices, axis=axis, shape=x_shape, unique=unique), None),
+        _take_along_axis_back(dy, indices, axis=axis, shape=x_shape, unique=unique),
+        None,
+    ),
 )
-_take_along_axis_back = operation(
+_take_along_axis_back: Operation = operation(
     "take_along_axis_backward",
     take_along_axis_backward,
     backward=lambda dy, indices, axis: (take_along_axis_forward(dy, indices, axis), None),
@@ -173,8 +177,10 @@ def check_beside(op: str, i: Any, axis: int, shape: tuple[int, ...]) -> None:
     if i.ndim != len(shape) or any(
         k != axis and m != n and 1 not in (m, n) for k, (m, n) in enumerate(zip(i.shape, shape, strict=True))
     ):
-        raise ValueError(f"{op}: indices of shape {i.shape} do not fit an array of shape {shape} along axis {axis}: they "
-                         "have as many axes, the others equal or 1; for the same indices everywhere use take")
+        raise ValueError(
+            f"{op}: indices of shape {i.shape} do not fit an array of shape {shape} along axis {axis}: they "
+            "have as many axes, the others equal or 1; for the same indices everywhere use take"
+        )
 
 
 # -- x[index] ----------------------------------------------------------------------------------------------------------
@@ -212,7 +218,7 @@ _gradient_of_reading: dict[str, Any] = {
 }
 _getitem_view = operation("getitem", getitem_forward, view=True, **_gradient_of_reading)
 _getitem_copy = operation("getitem_arrays", getitem_forward, **_gradient_of_reading)
-_getitem_back = operation(
+_getitem_back: Operation = operation(
     "getitem_backward",
     getitem_backward,
     backward=lambda dy, index: getitem_forward(dy, index),
@@ -253,16 +259,17 @@ def _(rows: Any, index: Any, n: int) -> Any:
     order = stable_order(index, n)
     start = xp.zeros(n + 1, xp.int64)
     xp.cumsum(xp.bincount(index, minlength=n), out=start[1:])
-    y = empty((n, width), rows.dtype, like=rows)
+    y = empty((n, width), accumulator(rows.dtype), like=rows)
     ran = indexing("accumulate_rows", rows, n, width, xp.ascontiguousarray(rows), order, start, y, m, n, width)
-    return y if ran else NotImplemented
+    return y.astype(rows.dtype, copy=False) if ran else NotImplemented
 
 
-@take_forward.kernel(accepts="contiguous float arrays along their first axis, at least 4096 elements taken")
+@take_forward.kernel(accepts="rows of at least 16 floats of a contiguous array, 16384 elements in all")
 def _(x: Any, indices: Any, axis: int) -> Any:
-    inner = math.prod(x.shape[1:])
-    contiguous = x.flags.c_contiguous and indices.flags.c_contiguous
-    if axis != 0 or not contiguous or not is_float(x.dtype) or indices.size * inner < 4096:
+    inner = math.prod(x.shape[1:])  # of few elements a plain copy is faster
+    if axis != 0 or inner < 16 or indices.size * inner < 16384 or not is_float(x.dtype):
+        return NotImplemented
+    if not (x.flags.c_contiguous and indices.flags.c_contiguous):
         return NotImplemented
     y = empty(indices.shape + x.shape[1:], x.dtype, like=x)
     return y if indexing("take_forward", x, indices.size, inner, x, indices, y, indices.size, inner) else NotImplemented

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import array_module, empty, is_array
 from .axes import normalise_axis
 from .shapes import as_tensor, atleast_1d, atleast_2d, atleast_3d, ravel
@@ -86,25 +86,29 @@ _stack = operation(
     backward=lambda dy, axis: unstack_forward(dy, axis),
     rule=lambda dy, axis: _unstack(dy, axis=axis),
 )
-_split = operation(
+_split: Operation = operation(
     "split",
     split_forward,
     outputs=None,
     view=True,
     backward=lambda dy, sizes, axis, x_shape, x_dtype: _join_raw(
-        dy, _part_shapes(x_shape, sizes, axis), x_dtype, axis, concatenate_forward),
+        dy, _part_shapes(x_shape, sizes, axis), x_dtype, axis, concatenate_forward
+    ),
     rule=lambda dy, sizes, axis, x_shape, x_dtype: _join_tensors(
-        dy, _part_shapes(x_shape, sizes, axis), x_dtype, axis, _concatenate),
+        dy, _part_shapes(x_shape, sizes, axis), x_dtype, axis, _concatenate
+    ),
 )
-_unstack = operation(
+_unstack: Operation = operation(
     "unstack",
     unstack_forward,
     outputs=None,
     view=True,
     backward=lambda dy, axis, x_shape, x_dtype: _join_raw(
-        dy, [x_shape[:axis] + x_shape[axis + 1 :]] * x_shape[axis], x_dtype, axis, stack_forward),
+        dy, [x_shape[:axis] + x_shape[axis + 1 :]] * x_shape[axis], x_dtype, axis, stack_forward
+    ),
     rule=lambda dy, axis, x_shape, x_dtype: _join_tensors(
-        dy, [x_shape[:axis] + x_shape[axis + 1 :]] * x_shape[axis], x_dtype, axis, _stack),
+        dy, [x_shape[:axis] + x_shape[axis + 1 :]] * x_shape[axis], x_dtype, axis, _stack
+    ),
 )
 
 
@@ -115,8 +119,10 @@ def _several(op: str, xs: Any) -> list[Tensor]:
     if isinstance(xs, Tensor) or is_array(xs):
         xs = unstack(xs)
     if not isinstance(xs, Sequence) or not len(xs):
-        raise ValueError(f"{op}: takes a list of at least one array, got {xs!r:.60}; for one argument an array write "
-                         f"{op}([a, b], axis=...)")
+        raise ValueError(
+            f"{op}: takes a list of at least one array, got {xs!r:.60}; for one argument an array write "
+            f"{op}([a, b], axis=...)"
+        )
     return [as_tensor(x) for x in xs]
 
 
@@ -132,12 +138,16 @@ def concatenate(xs: Any, axis: int | None = 0) -> Tensor:
     axis = normalise_axis("concatenate", axis, len(first), first)
     for k, x in enumerate(tensors):
         if x.ndim != len(first):
-            raise ValueError(f"concatenate: array 0 has shape {first}, array {k} has shape {x.shape}: they need the same "
-                             "number of axes; stack joins along a new one")
+            raise ValueError(
+                f"concatenate: array 0 has shape {first}, array {k} has shape {x.shape}: they need the same "
+                "number of axes; stack joins along a new one"
+            )
         for i, (m, n) in enumerate(zip(first, x.shape, strict=True)):
             if i != axis and m != n:
-                raise ValueError(f"concatenate: along axis {axis} all other axes must be equal, but axis {i} has length {m} "
-                                 f"in array 0 (shape {first}) and {n} in array {k} (shape {x.shape})")
+                raise ValueError(
+                    f"concatenate: along axis {axis} all other axes must be equal, but axis {i} has length {m} "
+                    f"in array 0 (shape {first}) and {n} in array {k} (shape {x.shape})"
+                )
     return _concatenate(*tensors, axis=axis)
 
 
@@ -151,8 +161,10 @@ def stack(xs: Any, axis: int = 0) -> Tensor:
     axis = normalise_axis("stack", axis, len(first) + 1)
     for k, x in enumerate(tensors):
         if x.shape != first:
-            raise ValueError(f"stack: all arrays need one shape, but array 0 has {first} and array {k} has {x.shape}; "
-                             "concatenate joins along an axis that they have")
+            raise ValueError(
+                f"stack: all arrays need one shape, but array 0 has {first} and array {k} has {x.shape}; "
+                "concatenate joins along an axis that they have"
+            )
     return _stack(*tensors, axis=axis)
 
 
@@ -184,7 +196,7 @@ def split(x: Any, sections_or_indices: Any, axis: int = 0) -> tuple[Tensor, ...]
     x = as_tensor(x)
     axis = normalise_axis("split", axis, x.ndim, x.shape)
     n = x.shape[axis]
-    if isinstance(sections_or_indices, tuple | list) or getattr(sections_or_indices, "ndim", 0):
+    if isinstance(sections_or_indices, tuple | list) or (is_array(sections_or_indices) and sections_or_indices.ndim):
         cuts = [slice(operator.index(i)).indices(n)[1] for i in sections_or_indices]
         starts, ends = [0, *cuts], [*cuts, n]
         if starts != sorted(starts):
@@ -192,8 +204,10 @@ def split(x: Any, sections_or_indices: Any, axis: int = 0) -> tuple[Tensor, ...]
         return _split(x, sizes=tuple(b - a for a, b in zip(starts, ends, strict=True)), axis=axis)
     parts = operator.index(sections_or_indices)
     if parts < 1 or n % parts:
-        raise ValueError(f"split: axis {axis} of shape {x.shape} has length {n}, which is not {parts} equal parts; give the "
-                         "places where to cut, or use chunk")
+        raise ValueError(
+            f"split: axis {axis} of shape {x.shape} has length {n}, which is not {parts} equal parts; give the "
+            "places where to cut, or use chunk"
+        )
     return _split(x, sizes=(n // parts,) * parts, axis=axis)
 
 

@@ -9,7 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import Tensor
-from . import arithmetic, diagonals, indexing, joining, reductions, scans, scattering, shapes, sorting
+from . import (
+    arithmetic,
+    comparisons,
+    diagonals,
+    elementary,
+    indexing,
+    joining,
+    products,
+    reductions,
+    scans,
+    scattering,
+    shapes,
+    sorting,
+    statistics,
+)
 
 # __add__ and __radd__, and so on: forward and reflected operators
 BINARY: dict[str, Callable[..., Tensor]] = {
@@ -19,15 +33,38 @@ BINARY: dict[str, Callable[..., Tensor]] = {
     "truediv": arithmetic.divide,
     "floordiv": arithmetic.floor_divide,
     "mod": arithmetic.remainder,
+    "pow": elementary.power,
+    "matmul": products.matmul,
+    "and": comparisons.bitwise_and,
+    "or": comparisons.bitwise_or,
+    "xor": comparisons.bitwise_xor,
+    "divmod": lambda x, y: (arithmetic.floor_divide(x, y), arithmetic.remainder(x, y)),
 }
 
 METHODS: dict[str, Callable[..., Any]] = {
     # operators of one argument
     "__neg__": arithmetic.negative,
     "__abs__": arithmetic.absolute,
-    "__round__": arithmetic.round,
-    # rounding
+    "__pos__": lambda x: x,
+    "__invert__": comparisons.invert,
+    "__round__": lambda x, decimals=None: arithmetic.round(x, decimals or 0),
+    # comparisons, which Python reflects by itself
+    "__eq__": comparisons.equal,
+    "__ne__": comparisons.not_equal,
+    "__lt__": comparisons.less,
+    "__le__": comparisons.less_equal,
+    "__gt__": comparisons.greater,
+    "__ge__": comparisons.greater_equal,
+    # elementwise
     "round": arithmetic.round,
+    "clip": comparisons.clip,
+    "abs": arithmetic.absolute,
+    "exp": elementary.exp,
+    "log": elementary.log,
+    "sqrt": elementary.sqrt,
+    "square": elementary.square,
+    # products
+    "dot": products.dot,
     # reductions
     "sum": reductions.sum,
     "mean": reductions.mean,
@@ -38,6 +75,9 @@ METHODS: dict[str, Callable[..., Any]] = {
     "argmin": reductions.argmin,
     "any": reductions.any,
     "all": reductions.all,
+    "var": statistics.var,
+    "std": statistics.std,
+    "norm": statistics.norm,
     # scans
     "cumsum": scans.cumsum,
     "cumprod": scans.cumprod,

@@ -56,12 +56,14 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0) -> Tensor
         return _pad(x, widths=pairs, value=value)
     if value != 0:
         raise ValueError(f"pad: value={value} is for mode='constant', not for mode={mode!r}")
-    xp = array_module(x.data)
-    for axis, (n, (lo, hi)) in enumerate(zip(x.shape, pairs, strict=True)):
+    xp, shape = array_module(x.data), x.shape
+    for axis, (n, (lo, hi)) in enumerate(zip(shape, pairs, strict=True)):
         if lo or hi:
             if n == 0:
-                raise ValueError(f"pad: axis {axis} of shape {x.shape} is empty, mode {mode!r} has nothing to repeat there; "
-                                 "use mode='constant'")
+                raise ValueError(
+                    f"pad: axis {axis} of shape {shape} is empty, mode {mode!r} has nothing to repeat there; "
+                    "use mode='constant'"
+                )
             source = np.pad(np.arange(n), (lo, hi), mode=mode)  # type: ignore[call-overload]
             x = take(x, xp.asarray(source), axis)
     return x
@@ -80,9 +82,13 @@ def _pairs(widths: Any, shape: tuple[int, ...]) -> Widths:
         flat = given.ndim == 1 and given.size == 2 * ndim and ndim > 1
         pairs = tuple((operator.index(lo), operator.index(hi)) for lo, hi in np.broadcast_to(given, (ndim, 2)))
     except (TypeError, ValueError):
-        example = ", ".join(f"({a}, {b})" for a, b in given.reshape(ndim, 2)) if flat else ", ".join(["(lo, hi)"] * ndim)
-        raise ValueError(f"pad: widths {widths} do not fit an array of shape {shape}: give an int, a pair, or a pair for "
-                         f"each of its {ndim} axes: ({example}{',' * (ndim == 1)})") from None
+        example = (
+            ", ".join(f"({a}, {b})" for a, b in given.reshape(ndim, 2)) if flat else ", ".join(["(lo, hi)"] * ndim)
+        )
+        raise ValueError(
+            f"pad: widths {widths} do not fit an array of shape {shape}: give an int, a pair, or a pair for "
+            f"each of its {ndim} axes: ({example}{',' * (ndim == 1)})"
+        ) from None
     if any(lo < 0 or hi < 0 for lo, hi in pairs):
         raise ValueError(f"pad: widths {widths} are negative somewhere; to take elements away use x[...]")
     return pairs

@@ -45,8 +45,10 @@ def _counted_from_front(op: str, i: Any, n: int, axis: int, shape: tuple[int, ..
         return i
     low, high = int(i.min()), int(i.max())
     if low < -n or high >= n:
-        raise IndexError(f"{op}: index {high if high >= n else low} is outside axis {axis} of an array of shape {shape}: "
-                         + (f"its indices are {-n} to {n - 1}" if n else "that axis is empty"))
+        raise IndexError(
+            f"{op}: index {high if high >= n else low} is outside axis {axis} of an array of shape {shape}: "
+            + (f"its indices are {-n} to {n - 1}" if n else "that axis is empty")
+        )
     return i if low >= 0 else array_module(i).where(i < 0, i + n, i)
 
 
@@ -151,8 +153,16 @@ class Index:
         for i, n in zip(common, sizes, strict=True):
             flat = flat * n + i
         together = advanced[-1] - advanced[0] + 1 == len(advanced)
-        return Places(tuple(basic), tuple(axes), tuple(common), tuple(sizes), made[advanced[0]] if together else 0,
-                      flat.ndim, flat.reshape(-1), all(k is None or k == slice(None) for k in basic))
+        return Places(
+            tuple(basic),
+            tuple(axes),
+            tuple(common),
+            tuple(sizes),
+            made[advanced[0]] if together else 0,
+            flat.ndim,
+            flat.reshape(-1),
+            all(k is None or k == slice(None) for k in basic),
+        )
 
 
 def _entry(op: str, k: Any, x: Any) -> Any:
@@ -171,8 +181,9 @@ def _entry(op: str, k: Any, x: Any) -> Any:
     if k.dtype.kind in "iu":
         return k if k.ndim else int(k)
     if k.dtype.kind != "b":
-        raise IndexError(f"{op}: an index array has integers or booleans, got dtype {k.dtype}; convert it with "
-                         ".astype('int64')")
+        raise IndexError(
+            f"{op}: an index array has integers or booleans, got dtype {k.dtype}; convert it with .astype('int64')"
+        )
     return k
 
 
@@ -182,8 +193,10 @@ def _sequence(op: str, k: Any, x: Any) -> Any:
     except (TypeError, ValueError):
         a = None
     if a is None:
-        raise IndexError(f"{op}: an index is made of integers, slices, ..., None, and arrays or lists of integers or "
-                         f"booleans, got {k!r}")
+        raise IndexError(
+            f"{op}: an index is made of integers, slices, ..., None, and arrays or lists of integers or "
+            f"booleans, got {k!r}"
+        )
     return a if a.size else a.astype(array_module(a).int64)
 
 
@@ -209,8 +222,10 @@ def _check(op: str, k: Any, axis: int, shape: tuple[int, ...]) -> int:
         _counted_from_front(op, k, shape[axis], axis, shape)
         return axis + 1
     if k.shape != shape[axis : axis + k.ndim]:
-        raise IndexError(f"{op}: a mask of shape {k.shape} does not fit axes {axis} to {axis + k.ndim - 1} of an array of "
-                         f"shape {shape}: masks have the shape of what they choose from")
+        raise IndexError(
+            f"{op}: a mask of shape {k.shape} does not fit axes {axis} to {axis + k.ndim - 1} of an array of "
+            f"shape {shape}: masks have the shape of what they choose from"
+        )
     return axis + k.ndim
 
 

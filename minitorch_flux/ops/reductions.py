@@ -150,7 +150,7 @@ def broadcast_to(x: Any, shape: Any) -> Tensor:
 # -- pick and place, maximum and minimum -------------------------------------------------------------------------------
 
 
-def _collapsed(x: Any, axis: tuple[int, ...]) -> Any:
+def collapsed(x: Any, axis: tuple[int, ...]) -> Any:
     """``x`` with ``axis`` moved to the end and made one."""
     kept = [i for i in range(x.ndim) if i not in axis]
     return x.transpose(*kept, *axis).reshape(*(x.shape[i] for i in kept), _count(x.shape, axis))
@@ -158,12 +158,12 @@ def _collapsed(x: Any, axis: tuple[int, ...]) -> Any:
 
 def _argfirst(name: str, x: Any, axis: tuple[int, ...]) -> Any:
     """The place of the first extreme element, counted along the collapsed axes."""
-    return getattr(_collapsed(x, axis), name)(axis=-1)
+    return getattr(collapsed(x, axis), name)(axis=-1)
 
 
 def pick_forward(x: Any, index: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
     """The elements of ``x`` at ``index``, which counts along the collapsed ``axis``."""
-    y = array_module(x).take_along_axis(_collapsed(x, axis), index[..., None], axis=-1)
+    y = array_module(x).take_along_axis(collapsed(x, axis), index[..., None], axis=-1)
     return y.reshape(_kept(x.shape, axis) if keepdims else index.shape)
 
 
@@ -178,7 +178,7 @@ def place_forward(y: Any, index: Any, axis: tuple[int, ...], shape: tuple[int, .
     return x.reshape([shape[i] for i in (*kept, *axis)]).transpose(back)
 
 
-_pick = operation(
+pick = operation(
     "pick",
     pick_forward,
     backward=lambda dy, index, axis, x_shape: place_forward(dy, index, axis, x_shape),
@@ -188,7 +188,7 @@ _place = operation(
     "place",
     place_forward,
     backward=lambda dy, index, axis, y_shape: pick_forward(dy, index, axis).reshape(y_shape),
-    rule=lambda dy, index, axis, y_shape: _pick(dy, index=index, axis=axis, keepdims=len(y_shape) == dy.ndim),
+    rule=lambda dy, index, axis, y_shape: pick(dy, index=index, axis=axis, keepdims=len(y_shape) == dy.ndim),
 )
 
 
@@ -218,7 +218,8 @@ _min = operation(
 )
 
 
-def _extreme_axes(name: str, axis: Any, x: Tensor) -> tuple[int, ...]:
+def extreme_axes(name: str, axis: Any, x: Tensor) -> tuple[int, ...]:
+    """The axes of a reduction that needs at least one element."""
     axes = axes_of(name, axis, x)
     if not _count(x.shape, axes):
         raise ValueError(f"{name}: no elements to choose from over axis {axis} of an input of shape {x.shape}")
@@ -231,7 +232,7 @@ def max(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     The gradient goes to the first of equal elements. Raises ValueError when there are no elements to choose from.
     """
     x = as_tensor(x)
-    return _max(x, axis=_extreme_axes("max", axis, x), keepdims=keepdims)
+    return _max(x, axis=extreme_axes("max", axis, x), keepdims=keepdims)
 
 
 def min(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
@@ -240,7 +241,7 @@ def min(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     The gradient goes to the first of equal elements. Raises ValueError when there are no elements to choose from.
     """
     x = as_tensor(x)
-    return _min(x, axis=_extreme_axes("min", axis, x), keepdims=keepdims)
+    return _min(x, axis=extreme_axes("min", axis, x), keepdims=keepdims)
 
 
 amax, amin = max, min
@@ -291,14 +292,14 @@ _count_nonzero = operation("count_nonzero", lambda x, axis, keepdims: (x != 0).s
 def argmax(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
     """The place of the first largest element (or NaN) along ``axis``; None: in the array as one axis. int64."""
     x = as_tensor(x)
-    _extreme_axes("argmax", axis, x)
+    extreme_axes("argmax", axis, x)
     return _argmax(x, axis=None if axis is None else normalise_axis("argmax", axis, x.ndim, x.shape), keepdims=keepdims)
 
 
 def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
     """The place of the first smallest element (or NaN) along ``axis``; None: in the array as one axis. int64."""
     x = as_tensor(x)
-    _extreme_axes("argmin", axis, x)
+    extreme_axes("argmin", axis, x)
     return _argmin(x, axis=None if axis is None else normalise_axis("argmin", axis, x.ndim, x.shape), keepdims=keepdims)
 
 

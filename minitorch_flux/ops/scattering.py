@@ -1,7 +1,7 @@
 """Writing at positions without changing anything: scatter, scatter_add and put_along_axis give a changed copy.
 
-    scatter       y = x;  y[i(j)] = v[j]      dx = dy, 0 at i;   dv[j] = dy[i(j)] where v[j] stayed, else 0
-    scatter_add   y = x;  y[i(j)] += v[j]     dx = dy;           dv[j] = dy[i(j)]
+scatter       y = x;  y[i(j)] = v[j]      dx = dy, 0 at i;   dv[j] = dy[i(j)] where v[j] stayed, else 0
+scatter_add   y = x;  y[i(j)] += v[j]     dx = dy;           dv[j] = dy[i(j)]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .positions import Index, index_array, last_of_each
 
 
 def scatter_forward(x: Any, values: Any, index: Index, winners: Any = None) -> Any:
-    """A copy of ``x`` with ``values`` at ``index``; ``winners``: a mask of the values that stay where positions repeat."""
+    """A copy of ``x`` with ``values`` at ``index``; ``winners``: a mask of those that stay where positions repeat."""
     y = empty(x.shape, x.dtype, like=x)
     y[...] = x
     if winners is None:
@@ -57,19 +57,23 @@ def _update(op: str, x: Any, index: Any, values: Any) -> tuple[Tensor, Index, An
     shape = plan.shape(x.data)
     fits = values.ndim <= len(shape)
     if not fits or any(m not in (1, n) for m, n in zip(values.shape[::-1], shape[::-1], strict=False)):
-        raise ValueError(f"{op}: values of shape {values.shape} do not broadcast to x[index], which has shape {shape} "
-                         f"(x has shape {x.shape})")
+        raise ValueError(
+            f"{op}: values of shape {values.shape} do not broadcast to x[index], which has shape {shape} "
+            f"(x has shape {x.shape})"
+        )
     if (is_float(values.dtype) and not is_float(x.dtype)) or (x.dtype == np.bool_ and values.dtype != np.bool_):
-        raise TypeError(f"{op}: an array of dtype {x.dtype} cannot hold values of dtype {values.dtype}; convert one of "
-                        "them with .astype(...)")
+        raise TypeError(
+            f"{op}: an array of dtype {x.dtype} cannot hold values of dtype {values.dtype}; convert one of "
+            "them with .astype(...)"
+        )
     return x, plan, values, shape
 
 
 def scatter(x: Any, index: Any, values: Any) -> Tensor:
     """A copy of ``x`` in which ``copy[index] = values``: assignment for tensors, which are never changed in place.
 
-    ``index`` is whatever ``x[index]`` accepts, ``values`` broadcasts to the shape of ``x[index]``. Where a position comes
-    twice the last value stays, and the gradient goes to it alone. The dtype is that of ``x``.
+    ``index`` is whatever ``x[index]`` accepts, ``values`` broadcasts to the shape of ``x[index]``. Where a position
+    comes twice the last value stays, and the gradient goes to it alone. The dtype is that of ``x``.
     Raises IndexError, ValueError or TypeError for an index, a shape or a dtype that does not fit.
     """
     x, plan, values, _ = _update("scatter", x, index, values)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import array_module, as_array, refuse_complex
 from .arithmetic import broadcast_to
 from .axes import normalise_axes, normalise_axis
@@ -45,7 +45,9 @@ def _misfit(old: tuple[int, ...], new: tuple[int, ...]) -> str:
     size, known = math.prod(old), math.prod(n for n in new if n >= 0)
     start = f"reshape: shape {old} has {size} elements"
     if any(n < -1 for n in new) or new.count(-1) > 1:
-        return f"{start}; the new shape {new} can have one -1, which stands for what is left, and no other negative length"
+        return (
+            f"{start}; the new shape {new} can have one -1, which stands for what is left, and no other negative length"
+        )
     if -1 not in new:
         return f"{start}, the new shape {new} {known}"
     if known == 0:
@@ -61,7 +63,10 @@ def reshape(x: Any, shape: Any) -> Tensor:
 
     One length may be -1: what is left. Raises ValueError when the numbers of elements differ.
     """
-    return _reshape(x, shape=(operator.index(shape),) if not isinstance(shape, tuple | list) else tuple(shape))
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (operator.index(shape),)
+    if shape and min(shape) < -1:  # NumPy takes any negative length for -1
+        raise ValueError(_misfit(as_tensor(x).shape, shape))
+    return _reshape(x, shape=shape)
 
 
 def ravel(x: Any) -> Tensor:
@@ -89,8 +94,9 @@ def squeeze(x: Any, axis: Any = None) -> Tensor:
     axes = normalise_axes("squeeze", axis, x.ndim, x.shape)
     for i in axes:
         if x.shape[i] != 1:
-            raise ValueError(f"squeeze: axis {i} of shape {x.shape} has length {x.shape[i]}; only axes of length 1 can be "
-                             "left out")
+            raise ValueError(
+                f"squeeze: axis {i} of shape {x.shape} has length {x.shape[i]}; only axes of length 1 can be left out"
+            )
     return _reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
@@ -133,7 +139,9 @@ def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-_transpose = operation("transpose", transpose_forward, gradient=lambda dy, axes: dy.transpose(_inverse(axes)), view=True)
+_transpose = operation(
+    "transpose", transpose_forward, gradient=lambda dy, axes: dy.transpose(_inverse(axes)), view=True
+)
 
 
 def transpose(x: Any, axes: Any = None) -> Tensor:
@@ -143,8 +151,10 @@ def transpose(x: Any, axes: Any = None) -> Tensor:
         return _transpose(x, axes=tuple(range(x.ndim))[::-1])
     order = normalise_axes("transpose", axes, x.ndim, x.shape)
     if len(order) != x.ndim:
-        raise ValueError(f"transpose: axes {tuple(axes)} name {len(order)} of the {x.ndim} axes of an array of shape "
-                         f"{x.shape}: name each once; swapaxes(i, j) exchanges two")
+        raise ValueError(
+            f"transpose: axes {tuple(axes)} name {len(order)} of the {x.ndim} axes of an array of shape "
+            f"{x.shape}: name each once; swapaxes(i, j) exchanges two"
+        )
     return _transpose(x, axes=order)
 
 
@@ -162,7 +172,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
 
 
 def moveaxis(x: Any, source: Any, destination: Any) -> Tensor:
-    """``x`` with the axes ``source`` (an int or a tuple) moved to ``destination``, the others in their order: a view."""
+    """``x`` with the axes ``source`` (an int or a tuple) moved to ``destination``, the others in order: a view."""
     x = as_tensor(x)
     sources = normalise_axes("moveaxis", source, x.ndim, x.shape)
     destinations = normalise_axes("moveaxis", destination, x.ndim, x.shape)
@@ -191,10 +201,19 @@ def _back(shift: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-s for s in shift)
 
 
-_flip = operation("flip", flip_forward, view=True, backward=lambda dy, axes: flip_forward(dy, axes),
-                  rule=lambda dy, axes: _flip(dy, axes=axes))
-_roll = operation("roll", roll_forward, backward=lambda dy, shift, axes: roll_forward(dy, _back(shift), axes),
-                  rule=lambda dy, shift, axes: _roll(dy, shift=_back(shift), axes=axes))
+_flip: Operation = operation(
+    "flip",
+    flip_forward,
+    view=True,
+    backward=lambda dy, axes: flip_forward(dy, axes),
+    rule=lambda dy, axes: _flip(dy, axes=axes),
+)
+_roll: Operation = operation(
+    "roll",
+    roll_forward,
+    backward=lambda dy, shift, axes: roll_forward(dy, _back(shift), axes),
+    rule=lambda dy, shift, axes: _roll(dy, shift=_back(shift), axes=axes),
+)
 
 
 def flip(x: Any, axis: Any = None) -> Tensor:
@@ -212,9 +231,13 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Tensor:
     if axis is None:
         return _reshape(roll(ravel(x), shift, 0), shape=x.shape)
     axes = normalise_axes("roll", axis, x.ndim, x.shape)
-    shifts = tuple(map(operator.index, shift)) if isinstance(shift, tuple | list) else (operator.index(shift),) * len(axes)
+    shifts = (
+        tuple(map(operator.index, shift)) if isinstance(shift, tuple | list) else (operator.index(shift),) * len(axes)
+    )
     if len(shifts) != len(axes):
-        raise ValueError(f"roll: {len(shifts)} shifts {shifts} for {len(axes)} axes {axes}: give one for each, or one int")
+        raise ValueError(
+            f"roll: {len(shifts)} shifts {shifts} for {len(axes)} axes {axes}: give one for each, or one int"
+        )
     return _roll(x, shift=shifts, axes=axes)
 
 
@@ -260,8 +283,10 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
     n = x.shape[axis]
     counts = np.asarray(repeats.numpy() if isinstance(repeats, Tensor) else repeats)
     if counts.dtype.kind not in "iu" and counts.size or counts.ndim > 1 or counts.size not in (1, n):
-        raise ValueError(f"repeat: repeats is an integer, or one for each of the {n} elements along axis {axis} of an array "
-                         f"of shape {x.shape}; got shape {counts.shape}, dtype {counts.dtype}")
+        raise ValueError(
+            f"repeat: repeats is an integer, or one for each of the {n} elements along axis {axis} of an array "
+            f"of shape {x.shape}; got shape {counts.shape}, dtype {counts.dtype}"
+        )
     if (counts < 0).any():
         raise ValueError(f"repeat: cannot repeat {int(counts.min())} times")
     if counts.size != 1:

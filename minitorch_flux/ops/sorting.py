@@ -56,6 +56,8 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, 
     """
     x, axis = _along("topk", x, axis)
     if not 0 <= operator.index(k) <= x.shape[axis]:
-        raise ValueError(f"topk: k={k} is not between 0 and {x.shape[axis]}, the length of axis {axis} of shape {x.shape}")
+        raise ValueError(
+            f"topk: k={k} is not between 0 and {x.shape[axis]}, the length of axis {axis} of shape {x.shape}"
+        )
     order = (descending if largest else ascending)(x.data, axis)[(slice(None),) * axis + (slice(0, k),)]
     return take_sorted(x, order, axis), Tensor(order)

@@ -1,8 +1,9 @@
-"""The error function (kernel: kernels/special.cu).
+"""The error function, and x log y (kernel: kernels/special.cu).
 
-    erf(x) = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x          derivative 2 / sqrt(pi) exp(-x^2)
+    erf    y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x          dx = dy 2 / sqrt(pi) exp(-x^2)
+    xlogy  z = x log y, and 0 where x = 0, whatever y is                 dx = dz log y, dy = dz x / y
 
-The reference is W. J. Cody's rational approximation, "Rational Chebyshev approximations for the error function",
+The reference of erf is W. J. Cody's rational approximation, "Rational Chebyshev approximations for the error function",
 Mathematics of Computation 23 (1969), in three pieces of |x|; its error in float64 is below 4e-16.
 """
 
@@ -16,7 +17,8 @@ import numpy as np
 from ..autograd import operation
 from ..backend import accumulator, array_function, array_module, as_array, empty_like, is_array, is_float
 from ..readings import KernelFile
-from .elementwise import documented, either
+from .arithmetic import fit
+from .elementwise import documented, either, raw
 
 special = KernelFile("special.cu")
 
@@ -77,16 +79,33 @@ def erf_forward(x: Any) -> Any:
 
 
 def _erf_gradient(dy: Any, x: Any) -> Any:
-    from .elementary import exp
-
-    size = x.clip(-40, 40)
-    return dy * (2 / math.sqrt(math.pi) * either(exp)(-size * size))
+    size = either.clip(x, -40, 40)
+    return dy * (2 / math.sqrt(math.pi) * either.exp(-size * size))
 
 
 erf = documented(
     operation("erf", erf_forward, gradient=_erf_gradient),
     "The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.\n\n"
     "    Elementwise: any shape; integers give float64.",
+)
+
+
+def xlogy_forward(x: Any, y: Any) -> Any:
+    """x log y; 0 where x is 0."""
+    xp = array_module(x, y)
+    return x * xp.log(xp.where(x == 0, 1, y))
+
+
+def _xlogy_gradient(dy: Any, x: Any, y: Any, x_shape: Any, y_shape: Any, needs: Any) -> Any:
+    # at x = y = 0 the slope along x is minus infinity; 0, the value's limit from there, is taken
+    slope = either.log(either.where((raw(x) == 0) & (raw(y) == 0), 1, y)) if needs[0] else None
+    ratio = x / either.where(raw(x) == 0, 1, y) if needs[1] else None
+    return fit(dy * slope, x_shape) if needs[0] else None, fit(dy * ratio, y_shape) if needs[1] else None
+
+
+xlogy = documented(
+    operation("xlogy", xlogy_forward, gradient=_xlogy_gradient),
+    "x log y elementwise, and 0 where x is 0, whatever y is: the term of an entropy. Shapes broadcast.",
 )
 
 

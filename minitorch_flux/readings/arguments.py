@@ -11,26 +11,35 @@ import numpy as np
 from .errors import KernelError
 from .source import Parameter, Signature
 
-# How C++ on the host spells NumPy's element types, and the spellings that signatures may use.
+# How the readings spell NumPy's element types; flux.h defines the short names.
 C_NAMES = {
     "bool": "bool",
-    "int8": "signed char",
-    "uint8": "unsigned char",
-    "int16": "short",
-    "uint16": "unsigned short",
-    "int32": "int",
-    "uint32": "unsigned int",
-    "int64": "long long",
-    "uint64": "unsigned long long",
+    "int8": "i8",
+    "uint8": "u8",
+    "int16": "i16",
+    "uint16": "u16",
+    "int32": "i32",
+    "uint32": "u32",
+    "int64": "i64",
+    "uint64": "u64",
     "float16": "_Float16",
     "bfloat16": "bf16",
     "float32": "float",
     "float64": "double",
 }
 CUDA_NAMES = C_NAMES | {"float16": "__half", "bfloat16": "__nv_bfloat16"}
+
+# The spellings that signatures may use besides T, ACC and the types that the file declares.
 DTYPES = {name: np.dtype(dtype) for dtype, name in C_NAMES.items() if dtype not in ("bfloat16", "float16")} | {
-    "char": np.dtype("int8"),
+    "signed char": np.dtype("int8"),
+    "unsigned char": np.dtype("uint8"),
+    "short": np.dtype("int16"),
+    "unsigned short": np.dtype("uint16"),
+    "int": np.dtype("int32"),
     "unsigned": np.dtype("uint32"),
+    "unsigned int": np.dtype("uint32"),
+    "long long": np.dtype("int64"),
+    "unsigned long long": np.dtype("uint64"),
     "int32_t": np.dtype("int32"),
     "uint32_t": np.dtype("uint32"),
     "int64_t": np.dtype("int64"),

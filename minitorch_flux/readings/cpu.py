@@ -64,7 +64,7 @@ class Library:
 
     def __init__(self, path: Path, bfloat16: int) -> None:
         self.handle = ctypes.PyDLL(str(path))
-        table = [*_python_pointers(), bfloat16]
+        table: list[ctypes.c_ssize_t | int] = [*_python_pointers(), bfloat16]
         (ctypes.c_ssize_t * len(table)).in_dll(self.handle, "flux_python")[:] = table
         self.threads = ctypes.c_int.in_dll(self.handle, "flux_threads")
         self.trusted = self._layout_is_known()

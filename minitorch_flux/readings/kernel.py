@@ -1,22 +1,23 @@
-"""A kernel file as Python sees it: call a kernel by name, and the reading that fits the arrays runs."""
+"""A kernel file as Python sees it: call a kernel by name, and the reading that fits the arrays runs.
+
+What reads, compiles and launches is imported by the first call: importing the library stays quick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import os
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arguments import accumulation_dtype
 from .errors import KernelError
-from .source import Constants, KernelText, Signature, kernels_folder, read_kernels
 
 if TYPE_CHECKING:
     from .emulator import Emulation
+    from .source import Constants, KernelText, Signature
 
 Launch = Callable[[int, int, tuple[Any, ...]], bool]
-
 
 instead: Emulation | None = None  # where launches on NumPy arrays go instead of the CPU reading; see emulated()
 
@@ -32,17 +33,19 @@ class KernelFile:
     the constants and the device of that call (cached on disk), later ones only launch.
     """
 
-    def __init__(self, file: str | Path) -> None:
-        self.file = Path(file)
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.file = os.fspath(file)
         self._launches: dict[Any, Launch] = {}
 
     def __repr__(self) -> str:
-        return f"KernelFile({str(self.file)!r})"
+        return f"KernelFile({self.file!r})"
 
     @property
     def source(self) -> KernelText:
         """The file's text and what it declares."""
-        return read_kernels(self.file if self.file.is_absolute() else kernels_folder() / self.file)
+        from .source import kernels_folder, read_kernels
+
+        return read_kernels(kernels_folder() / self.file)
 
     def __call__(
         self,
@@ -56,7 +59,7 @@ class KernelFile:
     ) -> bool:
         """Run a kernel where `like` lives; False where this machine has no reading for it.
 
-        T is `like.dtype` and ACC float64 for float64, float32 for shorter floats, int64 for integers; `types` gives
+        T is `like.dtype` and ACC float64 for float64, float32 for shorter floats, 64-bit for integers; `types` gives
         other type names of the file, or overrides these two (``I=index.dtype``). `constants` become `#define`s.
         `rows` and `width` give the launch geometry on a GPU (an elementwise kernel: 1 and n). Arguments are arrays
         like the kernel's pointers (None for OPTIONAL ones) and numbers.
@@ -65,7 +68,7 @@ class KernelFile:
         ValueError or OverflowError for an argument that does not fit.
         """
         if instead is not None and isinstance(like, np.ndarray):
-            source, signature, dtypes = self._declared(name, like, types)
+            source, signature, dtypes = self._declared(name, like, constants or {}, types)
             return instead.launch(source, signature, dtypes, constants or {}, rows, width, args)
         key: Any = (name, like.dtype, type(like))
         if constants:
@@ -78,18 +81,26 @@ class KernelFile:
         return launch(rows, width, args)
 
     def _declared(
-        self, name: str, like: Any, types: dict[str, Any]
+        self, name: str, like: Any, constants: Constants, types: Mapping[str, Any]
     ) -> tuple[KernelText, Signature, dict[str, np.dtype[Any]]]:
+        from .arguments import accumulation_dtype
+
         source = self.source
+        signature = source.signature(name)
+        if missing := source.needs[name] - set(constants) - set(types):
+            raise KernelError(
+                f"{name} of {source.name} needs {', '.join(sorted(missing))}: pass constants={{name: value}}, "
+                "or name=dtype for a type"
+            )
         dtypes = {key: np.dtype(value) for key, value in types.items()}
         dtypes.setdefault("T", like.dtype)
         dtypes.setdefault("ACC", accumulation_dtype(dtypes["T"]))
-        return source, source.signature(name), dtypes
+        return source, signature, dtypes
 
-    def _find(self, name: str, like: Any, constants: Constants, types: dict[str, Any]) -> Launch:
-        from . import cpu, gpu  # here: they load what compilers need, and importing the library shall stay quick
+    def _find(self, name: str, like: Any, constants: Constants, types: Mapping[str, Any]) -> Launch:
+        from . import cpu, gpu
 
-        source, signature, dtypes = self._declared(name, like, types)
+        source, signature, dtypes = self._declared(name, like, constants, types)
         if not isinstance(like, np.ndarray):
             return gpu.launcher(source, signature, dtypes, constants, like) or _unavailable
         library = cpu.library_of(source, dtypes, constants)
@@ -97,5 +108,5 @@ class KernelFile:
             return _unavailable
         if not hasattr(library.handle, f"{name}__call"):
             given = ", ".join(f"{k}={v}" for k, v in constants.items()) or "no constants"
-            raise KernelError(f"{source.name} has no kernel {name!r} when built with {given}")
+            raise KernelError(f"{source.name} has no kernel {name!r} when built with {given}")  # an #if took it away
         return cpu.launcher(library, signature, dtypes)

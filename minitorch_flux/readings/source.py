@@ -1,13 +1,14 @@
 """Kernel texts: where they are, what they declare, and the one string that a compiler gets.
 
-A kernel file is read once. `KERNEL(name)(parameters) {` gives its signatures, `// constants: KH=2 KW=2` the sets of
-compile-time constants that it needs (one line per set; tests compile each). The composed text carries `#line`
-directives, so a compiler or gdb names the real file and line.
+A kernel file is read once. `KERNEL(name)(parameters) {` gives its signatures; `// constants: KH=2 KW=2` declares
+compile-time constants and `// types: I=int64` type names beyond T and ACC, with values that the tests build (each line
+is one set). The composed text carries `#line` directives, so a compiler or gdb names the real file and line.
 """
 
 from __future__ import annotations
 
 import functools
+import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .errors import KernelError
 PACKAGE = Path(__file__).parent.parent
 
 Constants = Mapping[str, "int | float | str"]
+
+_FOR_HEADERS = ("FLUX_CPU", "T", "ACC")  # what flux.h reads; every file has them
 
 
 def kernels_folder() -> Path:
@@ -67,6 +70,7 @@ class KernelText:
     text: str
     kernels: Mapping[str, Signature]
     constants: tuple[Mapping[str, str], ...]
+    types: tuple[Mapping[str, str], ...]
 
     @property
     def name(self) -> str:
@@ -77,8 +81,18 @@ class KernelText:
             raise KernelError(f"{self.name} has no kernel {kernel!r}; it has {', '.join(self.kernels) or 'none'}")
         return self.kernels[kernel]
 
-    def constant_names(self) -> frozenset[str]:
-        return frozenset(name for line in self.constants for name in line)
+    @functools.cached_property
+    def declared(self) -> frozenset[str]:
+        """The names of all constants and types that the file declares."""
+        return frozenset(name for line in (*self.constants, *self.types) for name in line)
+
+    @functools.cached_property
+    def needs(self) -> Mapping[str, frozenset[str]]:
+        """For each kernel, the declared constants and types that it names and for which the file has no default."""
+        defaults = set(re.findall(r"^\s*#\s*define\s+(\w+)", self.text, re.MULTILINE))
+        code = _without_comments(self.text)
+        words = {k.name: set(re.findall(r"\w+", code[k.start : k.end])) for k in self.kernels.values()}
+        return {name: (self.declared - defaults) & found for name, found in words.items()}
 
 
 def _without_comments(text: str) -> str:
@@ -113,7 +127,7 @@ def parse_kernels(text: str, file: str) -> dict[str, Signature]:
     """Every `KERNEL(name)(parameters) { body }` of a text, in order."""
     code = _without_comments(text)
     found: dict[str, Signature] = {}
-    for m in re.finditer(r"^[ \t]*KERNEL\((\w+)\)\s*\(", code, flags=re.MULTILINE):
+    for m in re.finditer(r"\bKERNEL\((\w+)\)\s*\(", code):
         where = f"{file}:{code.count(chr(10), 0, m.start(1)) + 1}"
         after = _closing(code, m.end() - 1, where)
         parameters = tuple(_parameter(p, where) for p in code[m.end() : after - 1].split(","))
@@ -124,18 +138,22 @@ def parse_kernels(text: str, file: str) -> dict[str, Signature]:
         body = code[brace:end]
         if m[1] in found:
             raise KernelError(f"{where}: there are two kernels {m[1]!r}")
-        elementwise = "EACH(" in body and "ROWS(" not in body
+        if not re.search(r"\b(ROWS|EACH)\(", body):
+            raise KernelError(
+                f"{where}: {m[1]} has neither ROWS nor EACH, and what is outside them must have no effect"
+            )
+        elementwise = "ROWS(" not in body
         found[m[1]] = Signature(m[1], parameters, m.start(), end, elementwise)
     return found
 
 
-def parse_constants(text: str, file: str) -> tuple[dict[str, str], ...]:
-    """The sets of `// constants: NAME=value ...` lines, in order."""
+def parse_declarations(kind: str, text: str, file: str) -> tuple[dict[str, str], ...]:
+    """The sets of `// kind: NAME=value ...` lines, in order."""
     found = []
-    for m in re.finditer(r"^//\s*constants:(.*)$", text, flags=re.MULTILINE):
+    for m in re.finditer(rf"^//\s*{kind}:(.*)$", text, flags=re.MULTILINE):
         pairs = [word.partition("=") for word in m[1].split()]
         if not pairs or not all(re.fullmatch(r"[A-Za-z_]\w*", name) and value for name, _, value in pairs):
-            raise KernelError(f"{file}: cannot read {m[0]!r}; write `// constants: KH=2 KW=2`")
+            raise KernelError(f"{file}: cannot read {m[0]!r}; write `// {kind}: NAME=value OTHER=value`")
         found.append({name: value for name, _, value in pairs})
     return tuple(found)
 
@@ -161,7 +179,9 @@ def _inlined(path: Path, text: str, seen: set[str]) -> str:
 def parse_file(path: Path, text: str) -> KernelText:
     """A kernel file from its text."""
     text = _inlined(path, text, {"flux.h", "call.h", "emulate.h"})
-    return KernelText(path, text, parse_kernels(text, path.name), parse_constants(text, path.name))
+    file = path.name
+    declared = (parse_declarations(kind, text, file) for kind in ("constants", "types"))
+    return KernelText(path, text, parse_kernels(text, file), *declared)
 
 
 @functools.cache
@@ -174,19 +194,15 @@ def read_kernels(path: Path) -> KernelText:
 
 def constant_text(name: str, value: object) -> str:
     """A constant as C++ text: ints, bools, floats (as ACC) and identifiers."""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, int):
-        return str(value) if value >= 0 else f"({value})"
-    if isinstance(value, float):
-        return f"ACC({value!r})" if value == value and abs(value) != float("inf") else f"ACC({_special(value)})"
+    if isinstance(value, numbers.Integral):
+        whole = int(value)
+        return str(whole) if whole >= 0 else f"({whole})"
+    if isinstance(value, numbers.Real):
+        special = {"nan": "NAN", "inf": "INFINITY", "-inf": "-INFINITY"}
+        return f"ACC({special.get(str(float(value)), repr(float(value)))})"
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*|-?\d+(\.\d+)?", value):
         return value
     raise KernelError(f"the constant {name}={value!r} is neither a number nor an identifier")
-
-
-def _special(value: float) -> str:
-    return "NAN" if value != value else "INFINITY" if value > 0 else "-INFINITY"
 
 
 def compose(
@@ -201,31 +217,27 @@ def compose(
     """The one text that a compiler gets: defines, flux.h, `header` (a file beside it), then the kernels.
 
     `before` comes first of all. `after` follows every kernel, on the line of its closing brace, with `{name}` and
-    `{optional}` (a bit for every parameter that may be None) filled in. A kernel that names a declared constant which
-    is neither given nor defined in the file is left out: files may mix kernels that need different constants.
+    `{optional}` (a bit for every parameter that may be None) filled in. A kernel that names a declared constant or type
+    which is neither given nor defined in the file is left out: files may mix kernels that need different ones.
     """
-    declared = source.constant_names()
-    unknown = set(constants) - declared
-    if unknown:
-        name = min(unknown)
+    given = set(constants) | set(types)
+    for name in sorted(given - source.declared - set(_FOR_HEADERS)):
+        kind, value = ("constants", constants[name]) if name in constants else ("types", "int64")
         raise KernelError(
-            f"{source.name} does not declare the constant {name}; add a line `// constants: {name}={constants[name]}` "
-            "to it, so that tests build it too"
+            f"{source.name} does not declare {name}; add a line `// {kind}: {name}={value}`, so that tests build it"
         )
-    defines = [f"#define {k} {constant_text(k, v)}" for k, v in constants.items()]
-    defines += [f"#define {k} {v}" for k, v in types.items()]
+    defines = {k: constant_text(k, v) for k, v in sorted(constants.items())} | dict(sorted(types.items()))
+    lines = {k: f"#define {k} {v}" for k, v in defines.items()}
     folder = kernels_folder()
-    parts = [before, *defines]
+    parts = [before, *(lines.pop(k) for k in _FOR_HEADERS if k in lines)]
     for file in ("flux.h", header):
         if file:
             parts += [f'#line 1 "{folder / file}"', (folder / file).read_text(encoding="utf-8")]
-    missing = {
-        name for name in declared - set(constants) if not re.search(rf"^\s*#\s*define\s+{name}\b", source.text, re.M)
-    }
+    parts += lines.values()  # after the headers, where a short name could do harm
     text = source.text
     for signature in sorted(source.kernels.values(), key=lambda s: -s.start):
         kernel = text[signature.start : signature.end]
-        if missing & set(re.findall(r"\w+", _without_comments(kernel))):
+        if source.needs[signature.name] - given:
             kernel = "\n" * kernel.count("\n")
         else:
             optional = sum(p.optional << i for i, p in enumerate(signature.parameters))

@@ -114,6 +114,8 @@ def test_cutout_square_and_probability():
     x = np.ones((3000, 1, 9, 9), "f4")
     holes = (cutout(x, 3, 0.4, rng=Generator(0)) == 0).sum((1, 2, 3))
     assert set(holes.tolist()) == {0, 4, 6, 9}  # none, in a corner, at an edge, inside
+    for shape in ((2, 9), (9, 2)):  # all centres are reached
+        assert (cutout(np.ones((1000, 1, *shape)), 1, rng=Generator(0)) == 0).any((0, 1)).all()
     assert abs((holes > 0).mean() - 0.4) < 0.03
 
 

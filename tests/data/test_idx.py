@@ -114,6 +114,12 @@ def test_max_bytes(tmp_path):
         read_idx(path, max_bytes=199)
 
 
+def test_sound_gzip_of_a_short_file(tmp_path):
+    path = write(tmp_path / "file", idx_bytes(np.zeros((2, 5), np.uint8))[:-1], packed=True)
+    with pytest.raises(ValueError, match=r"truncated: the header promises shape \(2, 5\), 10 bytes, found 9"):
+        read_idx(path)
+
+
 def test_damaged_gzip(tmp_path):
     stored = bytearray(gzip.compress(idx_bytes(np.arange(250, dtype=np.uint8))))
     stored[-5] ^= 1  # the checksum

@@ -90,7 +90,7 @@ def test_resume_is_exact(n, batchsize, shuffle, prefetch, kind, stop, other_draw
         for _ in range(loader.epoch, 3):
             for batch in loader:
                 count += 1
-                log.append((loader.epoch, loader.position, batch.tolist()))
+                log.append((json.dumps(loader.state_dict()), batch.tolist()))
                 for _ in range(other_draws):
                     loader.rng.permutation(3)
                 yield count
@@ -123,6 +123,17 @@ def test_resume_between_epochs_and_in_the_same_loader():
     third = values(loader)
     loader.load_state_dict(between)
     assert [values(loader), values(loader)] == [second, third]
+
+
+def test_resume_twice_in_one_epoch():
+    whole = values(DataLoader(np.arange(9), 2, shuffle=True, rng=Generator(3)))
+    seen, state = [], DataLoader(np.arange(9), 2, shuffle=True, rng=Generator(3)).state_dict()
+    for s in range(5):
+        loader = DataLoader(np.arange(9), 2, shuffle=True, rng=Generator(s))
+        loader.load_state_dict(state)
+        seen.append(next(iter(loader)).tolist())
+        state = loader.state_dict()
+    assert seen == whole
 
 
 def test_leaving_early_saves_the_place_and_the_next_for_is_a_new_epoch():

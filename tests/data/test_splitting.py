@@ -56,6 +56,8 @@ def test_shuffled_and_seeded(make, stratified):
     np.testing.assert_array_equal(a, c)
     assert a.tolist() != sorted(a.tolist())
     assert b.tolist() != sorted(b.tolist())
+    if stratified is not None:
+        assert stratified[a].tolist() != sorted(stratified[a].tolist())  # the labels are mixed, too
 
 
 def test_the_default_generator():

@@ -1,0 +1,186 @@
+"""einsum: sums of products of arrays whose axes have letters.
+
+    z[output] = sum x[...] y[...] ...       over the letters that the output does not have
+
+Diagonals (a letter twice in one operand) and sums over letters of a single operand are taken first; then two operands at
+a time are contracted, in the order of ``numpy.einsum_path``. Each step is a differentiable operation of its own, and
+every contraction is a matrix product (``contract`` in products.py).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..backend import is_array
+from .diagonals import diagonal
+from .elementwise import as_tensor
+from .products import LETTERS, contract
+from .reductions import sum as sum_over
+from .shapes import reshape, transpose
+
+DOTS = "..."
+
+
+def einsum(*operands: Any, optimize: Any = True) -> Tensor:
+    """Einstein's sum convention, in all of NumPy's forms: ``einsum("bij,jk->bik", x, y)``.
+
+    The letters of each operand's axes, with commas between operands; a letter that comes twice in one operand takes the
+    diagonal; ``...`` stands for axes that broadcast. After ``->`` the letters of the result; letters that it lacks are
+    added up. Without ``->`` the result has, in alphabetical order, the letters that come once (after ``...``).
+    The other form has lists of numbers for letters: ``einsum(x, [0, 1], y, [1, 2], [0, 2])``.
+
+    optimize: the order of three and more operands: True or "greedy", "optimal", False (from left to right), or a path of
+    ``numpy.einsum_path``. Raises ValueError, naming the letter and both shapes, when sizes differ.
+    """
+    terms, output, tensors = _read(operands)
+    letters, result = _expand(terms, output, tensors)
+    _check_sizes(letters, tensors)
+    sizes: dict[str, int] = {}
+    for labels, x in zip(letters, tensors, strict=True):
+        for label, n in zip(labels, x.shape, strict=True):
+            sizes[label] = n if sizes.get(label, 1) == 1 else sizes[label]
+    pairs = [_reduced(x, labels, sizes) for x, labels in zip(tensors, letters, strict=True)]
+    key = ",".join(labels for _, labels in pairs) + "->" + result
+    path = _path(key, tuple(x.shape for x, _ in pairs), optimize if isinstance(optimize, str | bool) else tuple(optimize))
+    for step in path:
+        chosen = [pairs.pop(i) for i in sorted(step, reverse=True)][::-1]
+        first = chosen[0]
+        for n, second in enumerate(chosen[1:], 2):
+            others = result + "".join(labels for _, labels in [*pairs, *chosen[n:]])
+            last = not pairs and n == len(chosen)
+            first = _two(first, second, others, result if last else None)
+        pairs.append(first)
+    x, labels = _summed(*pairs[0], keep=result)
+    return x if labels == result else transpose(x, tuple(labels.index(i) for i in result))
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _read(operands: tuple[Any, ...]) -> tuple[list[list[Any]], list[Any] | None, list[Tensor]]:
+    """The labels of each operand, of the output (None: implicit), and the operands."""
+    if not operands:
+        raise ValueError('einsum: give the letters and the operands: einsum("ij,jk->ik", x, y)')
+    if not isinstance(operands[0], str):
+        given, output = (operands[:-1], operands[-1]) if len(operands) % 2 else (operands, None)
+        lists = [*given[1::2], *([] if output is None else [output])]
+        if not all(isinstance(t, list | tuple) and all(i is Ellipsis or isinstance(i, int) for i in t) for t in lists):
+            raise TypeError("einsum: after each operand comes the list of its axes' numbers, and perhaps one for the "
+                            "result at the end: einsum(x, [0, 1], y, [1, 2], [0, 2])")
+        dotted = [[DOTS if i is Ellipsis else i for i in t] for t in lists]
+        return dotted[: len(given) // 2], None if output is None else dotted[-1], [as_tensor(x) for x in given[::2]]
+    text = operands[0].replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = [_letters(t, text) for t in left.split(",")]
+    tensors = [as_tensor(x) for x in operands[1:]]
+    if len(terms) != len(tensors):
+        raise ValueError(f"einsum: {text!r} has letters for {len(terms)} operands, got {len(tensors)}")
+    return terms, _letters(right, text) if arrow else None, tensors
+
+
+def _letters(term: str, text: str) -> list[str]:
+    before, dots, after = term.partition(DOTS)
+    for c in before + after:
+        if not (c.isascii() and c.isalpha()):
+            raise ValueError(f"einsum: {c!r} in {text!r} is no letter; write letters, commas, '...' and '->'")
+    return [*before, *([DOTS] if dots else []), *after]
+
+
+def _expand(terms: list[list[Any]], output: list[Any] | None, tensors: list[Tensor]) -> tuple[list[str], str]:
+    """Letters for every axis, those under ``...`` too, and for the result."""
+    widths = []
+    for k, (term, x) in enumerate(zip(terms, tensors, strict=True)):
+        named = len(term) - term.count(DOTS)
+        if term.count(DOTS) > 1 or named > x.ndim or (named < x.ndim and DOTS not in term):
+            raise ValueError(f"einsum: operand {k} has shape {x.shape} with {x.ndim} axes, but its letters {_show(term)} "
+                             f"name {named}" + ("" if DOTS in term else "; '...' stands for further axes"))
+        widths.append(x.ndim - named)
+    dots = [(DOTS, i) for i in range(max(widths))]
+    labels = [_fill(term, dots[len(dots) - width :]) for term, width in zip(terms, widths, strict=True)]
+    every = [i for term in labels for i in term]
+    if output is None:
+        result = dots + sorted(i for i in dict.fromkeys(every) if every.count(i) == 1 and i not in dots)
+    else:
+        result = _fill(output, dots)
+        for i in result:
+            if result.count(i) > 1 or i not in every:
+                raise ValueError(f"einsum: {i!r} of the result {_show(output)} "
+                                 + ("comes twice in it" if i in every else "is no letter of an operand"))
+        if dots and DOTS not in output:
+            raise ValueError(f"einsum: operands have axes under '...', so the result {_show(output)} needs '...' too; sum "
+                             "them explicitly")
+    names = list(dict.fromkeys(every))
+    if len(names) > len(LETTERS):
+        raise ValueError(f"einsum: {len(names)} different axes, at most {len(LETTERS)} are possible")
+    letter = dict(zip(names, LETTERS, strict=False))
+    return ["".join(letter[i] for i in term) for term in labels], "".join(letter[i] for i in result)
+
+
+def _fill(term: list[Any], dots: list[Any]) -> list[Any]:
+    return [j for i in term for j in (dots if i == DOTS else [i])]
+
+
+def _show(term: list[Any]) -> str:
+    return repr("".join(term)) if all(isinstance(i, str) for i in term) else str(term)
+
+
+def _check_sizes(letters: list[str], tensors: list[Tensor]) -> None:
+    where: dict[str, tuple[int, int]] = {}  # letter -> operand and axis that set its size
+    for k, (labels, x) in enumerate(zip(letters, tensors, strict=True)):
+        for axis, (label, n) in enumerate(zip(labels, x.shape, strict=True)):
+            j, before = where.get(label, (k, axis))
+            m = tensors[j].shape[before]
+            if n != m and (1 not in (n, m) or j == k):
+                raise ValueError(
+                    f"einsum: axis {before} of operand {j} (shape {tensors[j].shape}) has {m} elements, axis {axis} of "
+                    f"operand {k} (shape {x.shape}) has {n}, but they have the same letter"
+                )
+            if label not in where or m == 1:
+                where[label] = (k, axis)
+
+
+# -- computing ---------------------------------------------------------------------------------------------------------
+
+
+def _reduced(x: Tensor, labels: str, sizes: dict[str, int]) -> tuple[Tensor, str]:
+    """``x`` without repeated letters (diagonals) and without axes of size one that broadcast."""
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            i, j = [k for k, other in enumerate(labels) if other == label][:2]
+            x = diagonal(x, 0, i, j)
+            labels = "".join(other for k, other in enumerate(labels) if k not in (i, j)) + label
+    kept = [k for k, (label, n) in enumerate(zip(labels, x.shape, strict=True)) if n == sizes[label]]
+    if len(kept) < x.ndim:
+        x = reshape(x, tuple(x.shape[k] for k in kept))
+    return x, "".join(labels[k] for k in kept)
+
+
+def _summed(x: Tensor, labels: str, keep: str) -> tuple[Tensor, str]:
+    """``x`` added up over the letters that are not in ``keep``."""
+    gone = tuple(k for k, label in enumerate(labels) if label not in keep)
+    return (sum_over(x, gone), "".join(i for i in labels if i in keep)) if gone else (x, labels)
+
+
+def _two(first: Any, second: Any, others: str, result: str | None) -> tuple[Tensor, str]:
+    """The contraction of two operands; ``others`` are the letters that are still needed after it."""
+    x, a = _summed(*first, keep=others + second[1])
+    y, b = _summed(*second, keep=others + a)
+    if result is None:
+        result = "".join(dict.fromkeys(i for i in a + b if i in others))
+    return contract(x, y, a=a, b=b, to=result), result
+
+
+@functools.lru_cache(maxsize=1024)
+def _path(key: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> tuple[tuple[int, ...], ...]:
+    """Which operands to contract in each step."""
+    if len(shapes) <= 2:
+        return ((0, 1),) if len(shapes) == 2 else ()
+    if optimize is False:
+        return tuple((0, 1) if k == 0 else (0, len(shapes) - 1 - k) for k in range(len(shapes) - 1))
+    dummies = [np.broadcast_to(np.float32(0), shape) for shape in shapes]
+    plan = list(optimize) if isinstance(optimize, tuple) else optimize
+    return tuple(tuple(step) for step in np.einsum_path(key, *dummies, optimize=plan)[0][1:])

@@ -1,0 +1,241 @@
+"""conv, conv_data and conv_filter: a closed triad (kernels: kernels/convolution.cu, kernels/im2col.cu).
+
+    conv         y[n,o,p] = sum over c, k of  w[o,c,k] x[n,c, p s - lo + k d]         the kernel is not flipped
+    conv_data    x[n,c,i] = sum over o and all k, p with p s - lo + k d = i  of  w[o,c,k] y[n,o,p]
+    conv_filter  w[o,c,k] = sum over n, p of  y[n,o,p] x[n,c, p s - lo + k d]
+
+x (N, C, *I), w (O, C/groups, *K), y (N, O, *P) over 1 to 3 axes; p, i, k, s, lo, d have one number per axis. With
+groups, the o-th output sees the C/groups inputs of its own group. All three are the same sum, over n, o, c, k and p, of
+x w y with one factor left out, so each one's gradient is made of the other two:
+
+    conv         dx = conv_data(dy, w)      dw = conv_filter(x, dy)
+    conv_data    dy = conv(dx, w)           dw = conv_filter(dx, y)
+    conv_filter  dx = conv_data(y, dw)      dy = conv(x, dw)
+
+``conv_bias_act`` is y = act(conv(x, w) + b) in one operation. The layers are in nn/convolutions.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..autograd import Tensor, operation
+from ..backend import accumulator, array_function, array_module, empty, is_float
+from .activations import Activation, activation_backward, along, bias_act_forward, bias_backward, identity
+from . import convolution_kernels as kernels
+from .elementwise import as_tensor
+from .geometry import Window, window
+from .im2col import Sizes, col2im_forward, im2col_forward
+from .shapes import flip
+
+# -- references: windows as columns, and a matrix product --------------------------------------------------------------
+
+
+def _grouped(a: Any, groups: int) -> Any:
+    """(N, C, P...) or (O, C, K...) as (N, groups, C/groups, rest)."""
+    n, c = a.shape[:2]
+    return a.reshape(n, groups, c // groups, math.prod(a.shape[2:]))
+
+
+def _filters(w: Any, groups: int) -> Any:
+    """w (O, C/groups, *K) as matrices (groups, O/groups, C/groups K)."""
+    o = w.shape[0]
+    return w.reshape(groups, o // groups, math.prod(w.shape[1:]))
+
+
+def _columns(x: Any, window: Window) -> Any:
+    """(N, groups, C/groups K, P); a window of one pixel needs no copy."""
+    n, c = x.shape[:2]
+    col = x if window.pointwise() else im2col_forward(x, window)
+    rows = c // window.groups * math.prod(window.kernel)
+    return col.reshape(n, window.groups, rows, math.prod(window.output_size(x.shape[2:])))
+
+
+def _matmul(a: Any, b: Any) -> Any:
+    """a @ b; 16-bit floats are added up in float32."""
+    xp = array_module(a)
+    dtype = xp.result_type(a.dtype, b.dtype)
+    high = accumulator(dtype) if is_float(dtype) else dtype
+    return xp.matmul(a.astype(high, copy=False), b.astype(high, copy=False)).astype(dtype, copy=False)
+
+
+@array_function
+def conv_forward(x: Any, w: Any, window: Window) -> Any:
+    """y (N, O, *P) from x (N, C, *I) and w (O, C/groups, *K)."""
+    y = _matmul(_filters(w, window.groups), _columns(x, window))
+    return y.reshape(x.shape[0], w.shape[0], *window.output_size(x.shape[2:]))
+
+
+@array_function
+def conv_data_forward(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    """x (N, C, *sizes) from y (N, O, *P) and w (O, C/groups, *K)."""
+    col = _matmul(_filters(w, window.groups).swapaxes(-1, -2), _grouped(y, window.groups))
+    n, c = y.shape[0], w.shape[1] * window.groups
+    if window.pointwise():
+        return col.reshape(n, c, *sizes)
+    return col2im_forward(col.reshape(n, c * math.prod(window.kernel), col.shape[-1]), window, sizes)
+
+
+@array_function
+def conv_filter_forward(x: Any, y: Any, window: Window) -> Any:
+    """w (O, C/groups, *K) from x (N, C, *I) and y (N, O, *P)."""
+    g, c, o = window.groups, x.shape[1], y.shape[1]
+    rows = _grouped(y, g).transpose(1, 2, 0, 3)
+    col = _columns(x, window).transpose(1, 0, 3, 2)
+    n, p = y.shape[0], rows.shape[-1]
+    w = _matmul(rows.reshape(g, o // g, n * p), col.reshape(g, n * p, col.shape[-1]))
+    return w.reshape(o, c // g, *window.kernel)
+
+
+# -- kernels: convolution_kernels.py chooses between the direct one and columns ----------------------------------------
+
+
+@conv_forward.kernel(accepts="float32 and float64, where nothing is empty")
+def _(x: Any, w: Any, window: Window) -> Any:
+    return kernels.forward(x, w, window) if kernels.fits(x, w) else NotImplemented
+
+
+@conv_data_forward.kernel(accepts="float32 and float64, where nothing is empty")
+def _(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    return kernels.data(y, w, window, sizes) if kernels.fits(y, w) else NotImplemented
+
+
+@conv_filter_forward.kernel(accepts="float32 and float64, where nothing is empty")
+def _(x: Any, y: Any, window: Window) -> Any:
+    return kernels.filter(x, y, window) if kernels.fits(x, y) else NotImplemented
+
+
+# -- the operations ----------------------------------------------------------------------------------------------------
+
+
+def _conv_backward(dy: Any, x: Any, w: Any, window: Any, needs: Any) -> Any:
+    return (
+        conv_data_forward(dy, w, window, x.shape[2:]) if needs[0] else None,
+        conv_filter_forward(x, dy, window) if needs[1] else None,
+    )
+
+
+def _conv_rule(dy: Tensor, x: Any, w: Any, window: Any, needs: Any) -> Any:
+    return (
+        _conv_data(dy, w, window=window, sizes=x.shape[2:]) if needs[0] else None,
+        _conv_filter(x, dy, window=window) if needs[1] else None,
+    )
+
+
+def _data_backward(dy: Any, y: Any, w: Any, window: Any, needs: Any) -> Any:
+    return (
+        conv_forward(dy, w, window) if needs[0] else None,
+        conv_filter_forward(dy, y, window) if needs[1] else None,
+    )
+
+
+def _data_rule(dy: Tensor, y: Any, w: Any, window: Any, needs: Any) -> Any:
+    return (
+        _conv(dy, w, window=window) if needs[0] else None,
+        _conv_filter(dy, y, window=window) if needs[1] else None,
+    )
+
+
+def _filter_backward(dy: Any, x: Any, y: Any, window: Any, needs: Any) -> Any:
+    return (
+        conv_data_forward(y, dy, window, x.shape[2:]) if needs[0] else None,
+        conv_forward(x, dy, window) if needs[1] else None,
+    )
+
+
+def _filter_rule(dy: Tensor, x: Any, y: Any, window: Any, needs: Any) -> Any:
+    return (
+        _conv_data(y, dy, window=window, sizes=x.shape[2:]) if needs[0] else None,
+        _conv(x, dy, window=window) if needs[1] else None,
+    )
+
+
+_conv = operation("conv", conv_forward, backward=_conv_backward, rule=_conv_rule)
+_conv_data = operation("conv_data", conv_data_forward, backward=_data_backward, rule=_data_rule)
+_conv_filter = operation("conv_filter", conv_filter_forward, backward=_filter_backward, rule=_filter_rule)
+
+
+# -- with bias and activation ------------------------------------------------------------------------------------------
+
+
+@array_function
+def conv_bias_act_forward(x: Any, w: Any, b: Any, window: Window, activation: Activation) -> tuple[Any, Any]:
+    """``(y, z)``: y = act(conv(x, w) + b), and the pre-activation where the gradient needs it (else None)."""
+    z = conv_forward(x, w, window)
+    if activation.from_output:
+        return (z if b is None and activation is identity else bias_act_forward(z, b, 1, activation, z)), None
+    if b is not None:
+        z += along(b, 1, z.ndim)
+    return bias_act_forward(z, None, 1, activation), z
+
+
+@array_function
+def conv_bias_act_backward(
+    dy: Any, x: Any, w: Any, out: Any, z: Any, window: Window, activation: Activation, needs: tuple[bool, ...]
+) -> Any:
+    """``(dx, dw, db)``."""
+    dz = dy if activation is identity else activation_backward(dy, out if z is None else z, activation)
+    return (*_conv_backward(dz, x, w, window, needs), bias_backward(dz, 1) if needs[2] else None)
+
+
+def _conv_bias_act_rule(dy: Tensor, x: Any, w: Any, b: Any, window: Any, activation: Any, needs: Any) -> Any:
+    z = _conv(x, w, window=window)
+    dz = activation.pull(dy, z if b is None else z + b.reshape(-1, *(1,) * window.ndim))
+    db = dz.sum(axis=(0, *range(2, dz.ndim))) if needs[2] else None
+    return (*_conv_rule(dz, x, w, window, needs), db)
+
+
+_conv_bias_act = operation(
+    "conv_bias_act", conv_bias_act_forward, backward=conv_bias_act_backward, rule=_conv_bias_act_rule, residuals=("z",)
+)
+
+
+# -- public functions --------------------------------------------------------------------------------------------------
+
+
+def _checked(name: str, x: Any, w: Any, window: Window) -> tuple[Any, bool]:
+    """``x`` with a batch axis, and whether it had one. Raises ValueError where the shapes do not fit."""
+    x, n = as_tensor(x), window.ndim
+    if x.ndim not in (n + 1, n + 2):
+        raise ValueError(f"{name}: a kernel of {n} axes takes an input of {n + 2} axes (N, C, ...), or {n + 1} for one "
+                         f"sample; got {x.ndim} axes (input shape {x.shape})")
+    groups, channels, wanted = window.groups, x.shape[-n - 1], w.shape[1] * window.groups
+    if channels != wanted:
+        raise ValueError(f"{name}: the input has {channels} channels on axis {-n - 1}, expected {wanted} (input shape "
+                         f"{x.shape}, weight shape {w.shape}" + (f", groups {groups})" if groups > 1 else ")"))
+    if w.shape[0] % groups:
+        raise ValueError(f"{name}: {w.shape[0]} output channels (axis 0 of the weight) cannot be split into {groups} groups")
+    window.output_size(x.shape[-n:])
+    return (x, True) if x.ndim == n + 2 else (x.reshape(1, *x.shape), False)
+
+
+def conv(
+    x: Any, w: Any, *, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: int = 1, flipkernel: bool = False
+) -> Tensor:
+    """Slide the kernel ``w`` (O, C/groups, *K) over ``x`` (N, C, *I), or (C, *I): (N, O, *P), over 1 to 3 axes.
+
+    The kernel is not flipped (cross-correlation), as in every Python framework; ``flipkernel=True`` is the convolution
+    of mathematics and of Flux. ``stride``, ``dilation``: an int or one per axis. ``pad``: an int, one per axis, pairs (lo,
+    hi), ``SamePad()``, ``SamePad("upper")`` or ``"same"``; zeros are padded. ``groups``: inputs and outputs are split into
+    as many parts that don't see each other; with as many groups as channels the convolution is depthwise.
+    """
+    w = as_tensor(w)
+    if w.ndim < 3:
+        raise ValueError(f"conv: the weight has the axes (out, in/groups, kernel...), got shape {w.shape}")
+    return conv_bias_act(x, w, None, window("conv", w.shape[2:], stride, pad, dilation, groups), flipkernel=flipkernel)
+
+
+def conv_bias_act(
+    x: Any, w: Any, b: Any, window: Window, activation: Activation = identity, *, flipkernel: bool = False
+) -> Tensor:
+    """``act(conv(x, w) + b)`` in one operation; ``b`` (O,) or None, ``activation`` from the table, errors in the
+    window's name."""
+    x, batched = _checked(window.name, x, w, window)
+    if flipkernel:
+        w = flip(w, tuple(range(2, w.ndim)))
+    if b is None and activation is identity:
+        y = _conv(x, w, window=window)
+    else:
+        y = _conv_bias_act(x, w, b, window=window, activation=activation)
+    return y if batched else y.reshape(y.shape[1:])

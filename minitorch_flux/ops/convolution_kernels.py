@@ -1,0 +1,235 @@
+"""How convolutions run: directly, as a matrix product with columns, or as a plain matrix product.
+
+direct     kernels/convolution.cu: output pixels in the lanes, 8 channels in registers. No columns are written; as fast
+           as the machine multiplies while a line of the output fills its lanes.
+columns    kernels/im2col.cu and BLAS, some images at a time so that the columns stay in the cache.
+pointwise  a 1x1 window that visits every pixel is a matrix product as it is.
+
+The choice, and with it every bit of the result, depends on shapes only.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from ..backend import array_module, empty
+from ..readings import KernelFile
+from .geometry import Window
+from .im2col import Sizes, columns, numbers, three
+
+convolution = KernelFile("convolution.cu")
+
+CHUNK = 1 << 18  # numbers in the columns of one matrix product: 1 MB of float32
+CHANNELS = 8  # most output channels in the registers of one lane
+ACCUMULATORS = 24  # most registers that add up a filter gradient
+WIDEST = 11  # longest kernel line that is unrolled
+PARTS = 16  # most parts of the batch that a filter gradient is added up from
+PART_SIZE = 1 << 20  # most numbers in them
+
+
+def fits(a: Any, b: Any) -> bool:
+    """Whether the kernels take these two arrays."""
+    return bool(a.dtype == b.dtype and a.dtype.kind == "f" and a.dtype.itemsize >= 4 and a.size and b.size)
+
+
+def _contiguous(a: Any) -> Any:
+    return a if a.flags.c_contiguous else array_module(a).ascontiguousarray(a)
+
+
+def _filters(w: Any, groups: int) -> Any:
+    """w (O, C/groups, *K) as matrices (groups, O/groups, C/groups K)."""
+    o = w.shape[0]
+    return w.reshape(groups, o // groups, math.prod(w.shape[1:]))
+
+
+def _is_direct(window: Window, inputs: int, width: int) -> bool:
+    """Whether the direct kernel suits: ``inputs`` channels per group, output lines of ``width`` pixels."""
+    if window.kernel[-1] > WIDEST:
+        return False
+    lanes = -(-width // 16) * 16
+    few = inputs * math.prod(window.kernel) <= 64
+    return few or (not window.pointwise() and 5 * width >= 2 * lanes)
+
+
+# -- the direct kernels ------------------------------------------------------------------------------------------------
+
+
+def _blocks(channels: int, most: int) -> int:
+    """Channels per lane: as equal as can be, at most ``most``."""
+    return -(-channels // -(-channels // most))
+
+
+@functools.lru_cache(maxsize=1024)
+def _shape(window: Window, sizes: Sizes, out: Sizes, most: int, channels: int) -> tuple[Any, ...]:
+    """Constants of the build, length of a line's phase, and the kernels' arguments after N, groups, C."""
+    (d, h, _), (od, oh, ow), (kd, kh, kw) = three(sizes, 1), three(out, 1), three(window.kernel, 1)
+    (sd, sh, sw), (dd, dh, dw), (pd, ph, _) = three(window.stride, 1), three(window.dilation, 1), three(window.lo, 0)
+    phase = ow + (kw - 1) * dw // sw
+    if sw == 1 and window.lo[-1] == 0 and sizes[-1] >= phase:
+        phase = sizes[-1]  # the lines of the input itself will do
+    constants = {"KW": kw, "OB": _blocks(channels, most), "SW": sw, "DW": dw}
+    return constants, phase, (d, h, phase), (od, oh, ow, kd, kh, sd, sh, dd, dh, pd, ph)
+
+
+def _lines(x: Any, window: Window, phase: int) -> Any:
+    """The lines of ``x`` as the direct kernels read them: padded, and split into phases by the stride."""
+    width, stride, lo = x.shape[-1], window.stride[-1], window.lo[-1]
+    if stride == 1 and lo == 0 and phase == width:
+        return x
+    rows = x.size // width
+    lines = empty((rows, stride, phase), x.dtype, like=x)
+    return lines if columns("conv_lines", x, rows, stride * phase, x, lines, rows, width, stride, phase, lo) else None
+
+
+def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
+    n, c, g, o = x.shape[0], w.shape[1], window.groups, w.shape[0] // window.groups
+    constants, phase, source, rest = _shape(window, x.shape[2:], out, CHANNELS, o)
+    lines = _lines(x, window, phase)
+    if lines is None:
+        return NotImplemented
+    block = constants["OB"]
+    blocks = -(-o // block)
+    if blocks * block != o:
+        whole = array_module(w).zeros((g, blocks * block, w.size // w.shape[0]), w.dtype)
+        whole[:, :o] = w.reshape(g, o, w.size // w.shape[0])
+        w = whole
+    y = empty((n, g * o, *out), x.dtype, like=x)
+    rows = n * g * blocks * math.prod(out[:-1])
+    ran = convolution("conv_forward", x, rows, out[-1], lines, w, y, n, g, c, *source, o, *rest, constants=constants)
+    return y if ran else NotImplemented
+
+
+def _direct_filter(x: Any, y: Any, window: Window) -> Any:
+    n, g, c, o = x.shape[0], window.groups, x.shape[1] // window.groups, y.shape[1] // window.groups
+    most = max(1, min(CHANNELS, ACCUMULATORS // window.kernel[-1]))
+    constants, phase, source, rest = _shape(window, x.shape[2:], y.shape[2:], most, o)
+    lines = _lines(x, window, phase)
+    if lines is None:
+        return NotImplemented
+    size = g * o * c * math.prod(window.kernel)
+    images = -(-n // max(1, min(n, PARTS, PART_SIZE // size)))
+    parts = -(-n // images)
+    part = empty((parts, g * o, c, *window.kernel), x.dtype, like=x)
+    rows = parts * size // window.kernel[-1] // o * -(-o // constants["OB"])
+    ran = convolution(
+        "conv_filter", x, rows, y.shape[-1], lines, y, part, n, g, c, *source, o, *rest, images, constants=constants
+    )
+    if not ran:
+        return NotImplemented
+    return part[0] if parts == 1 else part.sum(axis=0)
+
+
+def _turned(w: Any, groups: int) -> Any:
+    """w with its outputs and inputs exchanged within each group, and its kernel reversed."""
+    o, c, *kernel = w.shape
+    w = w.reshape(groups, o // groups, c, *kernel).swapaxes(1, 2)
+    back = (slice(None, None, -1),) * len(kernel)
+    return array_module(w).ascontiguousarray(w[..., *back]).reshape(groups * c, o // groups, *kernel)
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+def _chunks(n: int, per_image: int) -> range:
+    """The first image of every chunk."""
+    return range(0, n, max(1, min(n, CHUNK // per_image)))
+
+
+def _by_columns(x: Any, w: Any, window: Window, out: Sizes) -> Any:
+    xp = array_module(x)
+    (n, c), g, p = x.shape[:2], window.groups, math.prod(out)
+    filters = _filters(w, g)
+    y = empty((n, w.shape[0], *out), x.dtype, like=x)
+    products = y.reshape(n, g, filters.shape[1], p)
+    rows = c * math.prod(window.kernel)
+    starts, shape = _chunks(n, rows * p), numbers(window, x.shape[2:], out)
+    col = empty((starts.step, rows, p), x.dtype, like=x)
+    for i in starts:
+        part = x[i : i + starts.step]
+        m = len(part)
+        if not columns("im2col_forward", x, m * rows, p, part, col, m, c, *shape, rows * p, p):
+            return NotImplemented
+        xp.matmul(filters, col[:m].reshape(m, g, rows // g, p), out=products[i : i + m])
+    return y
+
+
+def _data_by_columns(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    xp = array_module(y)
+    n, g, out = y.shape[0], window.groups, y.shape[2:]
+    p, filters = math.prod(out), _filters(w, g).swapaxes(-1, -2)
+    rows = filters.shape[1] * g
+    x = empty((n, w.shape[1] * g, *sizes), y.dtype, like=y)
+    starts, shape = _chunks(n, rows * p), numbers(window, sizes, out)
+    col = empty((starts.step, g, rows // g, p), y.dtype, like=y)
+    d, h, width = three(sizes, 1)
+    for i in starts:
+        part = x[i : i + starts.step]
+        m, c = part.shape[:2]
+        xp.matmul(filters, y[i : i + m].reshape(m, g, w.shape[0] // g, p), out=col[:m])
+        if not columns("col2im_forward", y, m * c * d * h, width, col, part, m, c, *shape, rows * p, p):
+            return NotImplemented
+    return x
+
+
+def _filter_by_columns(x: Any, y: Any, window: Window) -> Any:
+    xp = array_module(x)
+    (n, c), o, g, out = x.shape[:2], y.shape[1], window.groups, y.shape[2:]
+    p, rows = math.prod(out), c * math.prod(window.kernel)
+    starts, shape = _chunks(n, (rows + o) * p), numbers(window, x.shape[2:], out)
+    m = starts.step
+    col, dy = empty((rows * m * p,), x.dtype, like=x), empty((o * m * p,), x.dtype, like=x)
+    w, product = (empty((g, o // g, rows // g), x.dtype, like=x) for _ in range(2))
+    for i in starts:
+        part = x[i : i + m]
+        m = len(part)  # images side by side: their pixels are added up by one product
+        if not columns("im2col_forward", x, m * rows, p, part, col, m, c, *shape, p, m * p):
+            return NotImplemented
+        beside = dy[: o * m * p].reshape(o, m, p)
+        beside[...] = y[i : i + m].reshape(m, o, p).swapaxes(0, 1)
+        right = col[: rows * m * p].reshape(g, rows // g, m * p).swapaxes(-1, -2)
+        xp.matmul(beside.reshape(g, o // g, m * p), right, out=product if i else w)
+        if i:
+            w += product
+    return w.reshape(o, c // g, *window.kernel)
+
+
+# -- the choice --------------------------------------------------------------------------------------------------------
+
+
+def forward(x: Any, w: Any, window: Window) -> Any:
+    """``conv_forward`` by kernels."""
+    x, w, sizes = _contiguous(x), _contiguous(w), x.shape[2:]
+    window, out = window.at(sizes), window.output_size(sizes)
+    if _is_direct(window, w.shape[1], out[-1]):
+        return _direct(x, w, window, out)
+    if window.pointwise():
+        return _pointwise(_filters(w, window.groups), x, window.groups)
+    return _by_columns(x, w, window, out)
+
+
+def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    """``conv_data_forward`` by kernels. With a stride of 1 it is a convolution with the turned kernel."""
+    y, w, window = _contiguous(y), _contiguous(w), window.at(sizes)
+    if window.unit_stride() and _is_direct(window, w.shape[0] // window.groups, sizes[-1]):
+        return _direct(y, _turned(w, window.groups), window.reversed(), sizes)
+    if window.pointwise():
+        return _pointwise(_filters(w, window.groups).swapaxes(-1, -2), y, window.groups)
+    return _data_by_columns(y, w, window, sizes)
+
+
+def filter(x: Any, y: Any, window: Window) -> Any:
+    """``conv_filter_forward`` by kernels."""
+    x, y, window = _contiguous(x), _contiguous(y), window.at(x.shape[2:])
+    if _is_direct(window, x.shape[1] // window.groups, y.shape[-1]):
+        return _direct_filter(x, y, window)
+    return _filter_by_columns(x, y, window)
+
+
+def _pointwise(filters: Any, x: Any, groups: int) -> Any:
+    n, c, *sizes = x.shape
+    p, o = math.prod(sizes), filters.shape[1]
+    y = empty((n, groups, o, p), x.dtype, like=x)
+    array_module(x).matmul(filters, x.reshape(n, groups, c // groups, p), out=y)
+    return y.reshape(n, groups * o, *sizes)

@@ -1,0 +1,301 @@
+"""setup, update, adjust: an optimiser's rule and the state that it keeps for every parameter of a model.
+
+opt = setup(Adam(1e-3), model)
+update(opt, model, grads)                 # in place; or update(opt, model), from the parameters' .grad
+adjust(opt, 1e-4); adjust(opt[0], eta=0)  # the whole, or a part
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..backend import Array, parse_device, to_device
+from .banks import Bank, Clock, Leaf, bank_key, build_banks
+from .leaves import Leaves, Node
+from .plan import Plan
+from .rule import Rule
+from .saving import load_state, same_slots, saved_state
+
+STORED = object()
+
+
+class StatePart:
+    """The state of some of a model's parameters: ``opt[0]``, ``opt.encoder``, ``opt["0.weight"]``."""
+
+    _root: OptimiserState
+    _node: Node | int | None
+    _leaves: list[Leaf]
+
+    def __init__(self, root: OptimiserState, node: Node | int | None, leaves: list[Leaf]) -> None:
+        self._root, self._node, self._leaves = root, node, leaves
+
+    @property
+    def rule(self) -> Rule | tuple[Rule, ...]:
+        """The rule, or a tuple of them where the parts have different ones."""
+        rules = tuple(dict.fromkeys(leaf.rule for leaf in self._leaves))
+        return rules[0] if len(rules) == 1 else rules
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """``{path: {"m": array, ..., "t": 3}}``; the arrays are the state itself, not copies."""
+        return {leaf.path: leaf.state() for leaf in self._leaves}
+
+    def __getitem__(self, key: Any) -> StatePart:
+        if isinstance(key, str) and key in self._root._by_path:
+            leaf = self._root._by_path[key]
+            return StatePart(self._root, self._root._leaves.index(leaf), [leaf])
+        node = self._node
+        if isinstance(key, slice) and isinstance(node, Node):
+            picked = Node(node.kind)
+            picked.entries = node.entries[key]
+            return self._part(picked)
+        for step in key.split(".") if isinstance(key, str) else [key]:
+            try:
+                node = node.find(step)  # type: ignore[union-attr]
+            except (KeyError, IndexError, AttributeError):
+                raise KeyError(f"this optimiser state has no part {key!r}; it has {self._names()}") from None
+        return self._part(node)
+
+    def _part(self, node: Node | int | None) -> StatePart:
+        numbers = node.leaves() if isinstance(node, Node) else [] if node is None else [node]
+        return StatePart(self._root, node, [self._root._leaves[i] for i in numbers])
+
+    def __getattr__(self, name: str) -> StatePart:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(error.args[0], name=name, obj=self) from None
+
+    def _names(self) -> str:
+        return ", ".join(str(k) for k, _ in self._node.entries) if isinstance(self._node, Node) else "no parts"
+
+    def __repr__(self) -> str:
+        rule = self.rule
+        lines = [f"# {rule!r}" if isinstance(rule, Rule) else "# several rules"]
+        width = max((len(leaf.path) for leaf in self._leaves), default=0)
+        for leaf in self._leaves:
+            words = ", ".join(k if hasattr(v, "shape") else f"{k}={v}" for k, v in leaf.state().items())
+            own = "" if isinstance(rule, Rule) else f"  {leaf.rule!r}"
+            lines.append(f"{leaf.path:<{width}}  {leaf.shape}{own}  {words}{'  (frozen)' * leaf.frozen}".rstrip())
+        arrays = {id(b): b for b in (leaf.bank for leaf in self._leaves)}.values()
+        if self is self._root:
+            nbytes = sum(a.nbytes for b in arrays for slots in b.slots for a in slots.values() if a is not None)
+            lines.append(
+                f"# Total: {len(self._leaves)} parameters, {sum(leaf.size for leaf in self._leaves):_} numbers; "
+                f"state {nbytes:_} bytes"
+            )
+        return "\n".join(lines)
+
+
+class OptimiserState(StatePart):
+    """The state of an optimiser for a model, made whole by ``setup``.
+
+    It follows the model's structure: ``opt[0].weight``. It belongs to parameters by their paths, so it fits a copy of the
+    model too, and follows a parameter that changes device or dtype. ``state_dict`` and ``load_state_dict`` save it.
+    """
+
+    def __init__(self, rule: Rule, model: Any) -> None:
+        leaves = Leaves(model)
+        if not leaves.targets:
+            raise ValueError(
+                f"setup: the {type(model).__name__} has no parameters; they are flux.Param attributes of layers, "
+                "tensors with requires_grad=True, or floating-point arrays"
+            )
+        _check_writeable(leaves)
+        clock = Clock([r.numbers() for r in rule.rules])
+        self._root, self._node = self, leaves.root
+        self._leaves = [Leaf(p, a, rule, clock) for p, a in zip(leaves.paths, leaves.arrays, strict=True)]
+        self._by_path = {leaf.path: leaf for leaf in self._leaves}
+        build_banks(rule, self._leaves, leaves.arrays)
+        self._bound: Leaves | None = leaves
+        self._plan: Plan | None = None
+        self._plans: dict[tuple[int, ...], Plan] = {}
+
+    # -- the model ---------------------------------------------------------------------------------------------------------
+
+    def _bind(self, model: Any) -> Leaves:
+        """Find the parameters of a model, or of this model anew; raises where it is not the one that was set up."""
+        found = Leaves(model, known=self._by_path)
+        self._compare(found)
+        _check_writeable(found)
+        if any(leaf.bank.key != bank_key(a) for leaf, a in zip(self._leaves, found.arrays, strict=True)):
+            build_banks(self._leaves[0].rule, self._leaves, found.arrays)
+        self._bound, self._node = found, found.root
+        self._forget_plans()
+        return found
+
+    def _compare(self, found: Leaves) -> None:
+        before = {leaf.path: leaf.shape for leaf in self._leaves}
+        now = {p: tuple(a.shape) for p, a in zip(found.paths, found.arrays, strict=True)}
+        if list(before.items()) == list(now.items()):
+            return
+        words = [f"{p} {s} is gone" for p, s in before.items() if p not in now]
+        words += [f"{p} {s} is new" for p, s in now.items() if p not in before]
+        words += [f"{p} has the shape {now[p]}, was {s}" for p, s in before.items() if p in now and now[p] != s]
+        words = words or ["its parameters come in another order"]
+        more = f", and {len(words) - 8} more" if len(words) > 8 else ""
+        raise ValueError(
+            f"this optimiser was set up for another structure: {', '.join(words[:8])}{more}; call "
+            "flux.setup(rule, model) again"
+        )
+
+    def _forget_plans(self) -> None:
+        self._plan = None
+        self._plans = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("_bound", "_plan", "_plans")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._bound = None
+        self._forget_plans()
+
+    # -- the step ----------------------------------------------------------------------------------------------------------
+
+    def _update(self, model: Any, grads: Any) -> None:
+        bound = self._bound
+        if bound is None or bound.model is not model or not bound.unchanged():
+            bound = self._bind(model)
+        plan = self._plan
+        if plan is not None and [t.track for t in bound.targets] == plan.tracks:
+            gs = plan.quick_stored() if grads is STORED else plan.quick(grads)
+            if gs is not None:
+                plan.run(gs)
+                if grads is STORED:
+                    _clear(bound)
+                return
+        found: list[Array | None]
+        if grads is STORED:
+            stored = [t.grad for t in bound.targets]
+            if all(g is None for g in stored) and any(
+                t.track and not leaf.frozen for t, leaf in zip(bound.targets, self._leaves, strict=True)
+            ):
+                raise ValueError(
+                    "update(opt, model): no parameter has a .grad; call loss.backward() inside `with "
+                    "flux.record():` first, or pass the gradients: update(opt, model, grads)"
+                )
+            found = [bound.checked(i, g) for i, g in enumerate(stored)]
+        else:
+            found = bound.collect(grads)
+        active = tuple(
+            i
+            for i, (g, t, leaf) in enumerate(zip(found, bound.targets, self._leaves, strict=True))
+            if g is not None and t.track and not leaf.frozen
+        )
+        plan = self._plans.get(active)
+        if plan is None or not plan.valid():
+            if len(self._plans) > 8:
+                self._plans.clear()
+            plan = self._plans[active] = Plan(self._leaves, bound, active)
+        plan.tracks = [t.track for t in bound.targets]
+        self._plan = plan
+        plan.run([found[i] for i in active])
+        if grads is STORED:
+            _clear(bound)
+
+    # -- moving and saving -------------------------------------------------------------------------------------------------
+
+    def to(self, device: str) -> OptimiserState:
+        """Move the state to ``"cpu"`` or ``"cuda:N"``, in place. (It also follows its parameters by itself.)"""
+        parse_device(device)
+        banks: dict[int, Bank] = {id(leaf.bank): leaf.bank for leaf in self._leaves}
+        moved = [
+            [{k: None if a is None else to_device(a, device) for k, a in slots.items()} for slots in b.slots]
+            for b in banks.values()
+        ]
+        for bank, slots in zip(banks.values(), moved, strict=True):
+            bank.slots, bank.key = slots, (bank.key[0], device)
+        self._bound = None
+        self._forget_plans()
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as copied NumPy arrays and numbers; see ``saving.saved_state``."""
+        return saved_state(self._leaves)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` gave, settings of the rules included; all of it or, with an error, nothing."""
+        load_state(self._leaves, state)
+        self._forget_plans()
+
+
+def _check_writeable(leaves: Leaves) -> None:
+    for path, a in zip(leaves.paths, leaves.arrays, strict=True):
+        if not getattr(a.flags, "writeable", True):
+            raise ValueError(
+                f"the array of {path or 'the parameter'} is read-only and cannot be updated in place; copy it"
+            )
+
+
+def _clear(bound: Leaves) -> None:
+    for t in bound.targets:
+        t.grad = None
+
+
+def setup(rule: Rule, model: Any) -> OptimiserState:
+    """The state of the optimiser ``rule`` for ``model``, created whole and before the first step.
+
+    ``model``: a layer, or parameters in any nesting of dicts, lists and tuples: ``Param``, tensors with ``requires_grad``,
+    floating-point arrays. A parameter reached by two paths is one. State arrays have the parameter's dtype, float32 for
+    16-bit ones. Raises ValueError where there is nothing to train or an array is read-only.
+    """
+    if not isinstance(rule, Rule):
+        hint = (
+            "; the rule comes first: setup(rule, model)"
+            if isinstance(model, Rule)
+            else f"; call it: {rule.__name__}()"
+            if isinstance(rule, type) and issubclass(rule, Rule)
+            else ""
+        )
+        raise TypeError(f"setup needs a rule such as flux.Adam(1e-3), got {type(rule).__name__}{hint}")
+    return OptimiserState(rule, model)
+
+
+def update(opt: OptimiserState, model: Any, grads: Any = STORED) -> None:
+    """One step of the optimiser: the parameters of ``model`` and the state ``opt`` change in place.
+
+    ``grads`` has the model's structure, as ``gradient`` gives it; parts that are None stay as they are, and so do frozen
+    ones. Without ``grads`` the parameters' ``.grad`` are used, and cleared. Every updated parameter's ``version`` rises by
+    one. Raises, before anything has changed, for a gradient of the wrong shape (ValueError with the path) or structure,
+    and where the model's structure is not that of ``setup``.
+    """
+    if not isinstance(opt, OptimiserState):
+        hint = "; call opt = flux.setup(rule, model) once, before the first step" if isinstance(opt, Rule) else ""
+        raise TypeError(f"update(opt, model, grads) needs the state that setup gave, got {type(opt).__name__}{hint}")
+    opt._update(model, grads)
+
+
+def adjust(opt: StatePart, eta: float | None = None, **settings: Any) -> None:
+    """Change settings of the rule from now on: ``adjust(opt, 1e-4)``, ``adjust(opt, beta=(0.9, 0.99))``.
+
+    ``opt``: an optimiser state or a part of it, ``opt[0]``, ``opt["0.weight"]``. The state stays. ``momentum`` sets
+    ``beta[0]`` of rules that have ``beta``. In a chain every member that has the setting is changed. Raises TypeError for
+    a setting that the rule has not, ValueError for one that needs other state arrays (``amsgrad``, ``centred``).
+    """
+    if not isinstance(opt, StatePart):
+        raise TypeError(f"adjust needs an optimiser state (from setup) or a part of it, got {type(opt).__name__}")
+    if eta is not None:
+        settings["eta"] = eta
+    if not settings:
+        raise TypeError("adjust(opt, eta) or adjust(opt, name=value): nothing to change was given")
+    new: dict[int, Rule] = {}
+    for leaf in opt._leaves:
+        old = leaf.rule
+        if id(old) not in new:
+            new[id(old)] = old.replace(**settings)
+            if not same_slots(old, new[id(old)]):
+                raise ValueError(
+                    f"adjust: {', '.join(settings)} cannot change for {old!r}, whose state has not the arrays "
+                    "for it; call setup with the new rule"
+                )
+    for leaf in opt._leaves:
+        leaf.rule = new[id(leaf.rule)]
+    root = opt._root
+    if opt is root:
+        for plan in root._plans.values():
+            plan.adjust(new)
+    else:
+        root._forget_plans()
