@@ -136,6 +136,14 @@ class Tensor:
 
         backward(self, dy, retain_graph=retain_graph, create_graph=create_graph)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.node is not None:
+            raise TypeError(f"a copy of a tensor computed by {self.node.op.name} would leave the tape: use .detach() first")
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        Tensor.__init__(new, self.data.copy(), self.track)
+        return new
+
     def _refuse(self, what: str) -> None:
         raise TypeError(
             f"{what} cannot take a recorded Tensor (shape {self.shape}): it would leave the tape. "

@@ -63,7 +63,7 @@ def as_array(x: Any, like: Array | None = None) -> Array:
     if is_array(x):
         return x
     a = np.asarray(x)
-    if a.dtype == object:
+    if a.dtype.kind not in "fiubc":
         raise TypeError(f"cannot make an array of {type(x).__name__}: {x!r:.80}")
     xp = array_module(like)
     return a if xp is np else xp.asarray(a)

@@ -175,7 +175,7 @@ def _parameter(activation: Activation, parameters: tuple[float, ...]) -> float:
     return parameters[0] if parameters else activation.default or 0.0
 
 
-@bias_act_forward.kernel(accepts="contiguous floats, from activation.kernel_from elements on; not identity without a bias")
+@bias_act_forward.kernel(accepts="contiguous floats of activation.kernel_from elements or more; not identity alone")
 def _(
     z: Any, b: Any, axis: int, activation: Activation, out: Any = None, parameters: tuple[float, ...] = ()
 ) -> Any:
@@ -207,12 +207,13 @@ def _(
     return y if ran else NotImplemented
 
 
-@activation_backward.kernel(accepts="contiguous floats, from activation.kernel_from elements on; not identity")
+@activation_backward.kernel(accepts="contiguous floats of activation.kernel_from elements or more; not identity")
 def _(dy: Any, saved: Any, activation: Activation, parameters: tuple[float, ...] = ()) -> Any:
     n, dtype = dy.size, dy.dtype
     if (
         activation is identity
         or n < activation.kernel_from
+        or dy.ndim == 0  # perhaps a NumPy scalar
         or dtype.kind not in "fV"
         or saved.dtype != dtype
         or not (dy.flags.c_contiguous and saved.flags.c_contiguous)

@@ -60,14 +60,14 @@ def products_before_forward(x: Any, axis: int, reverse: bool = False) -> Any:
 
 @array_function
 def recurrence_forward(a: Any, b: Any, axis: int, reverse: bool = False) -> Any:
-    """``s_i = b_i + a_i s_{i-1}`` along ``axis``, from s = 0 before the first."""
+    """``s_i = b_i + a_i s_{i-1}`` along ``axis``; the first is b alone."""
     s = empty_like(b)
     n = b.shape[axis]
     indices = _slices(b.ndim, axis, *(range(n - 1, -1, -1) if reverse else range(n)))
-    before: Any = 0
-    for i in indices:
-        s[i] = b[i] + a[i] * before
-        before = s[i]
+    if n:
+        s[indices[0]] = b[indices[0]]
+    for before, i in zip(indices, indices[1:], strict=False):
+        s[i] = b[i] + a[i] * s[before]
     return s
 
 

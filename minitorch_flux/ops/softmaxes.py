@@ -157,8 +157,8 @@ def tiles(inner: int) -> tuple[int, int]:
     return number, -(-inner // number)
 
 
-def _launch(name: str, axis: int, y: Any, *inputs: Any) -> Any:
-    """Run kernel ``name`` (inputs, y) along ``axis``, in the form that fits; ``y``, or NotImplemented."""
+def _launch(name: str, planes: str, axis: int, y: Any, *inputs: Any) -> Any:
+    """Run kernel ``name``, or ``planes`` for an axis before the last, on ``inputs`` and ``y``; y, or NotImplemented."""
     x = inputs[0]
     shape = x.shape
     axis %= len(shape)
@@ -170,7 +170,7 @@ def _launch(name: str, axis: int, y: Any, *inputs: Any) -> Any:
         number, tile = tiles(inner)
         rows *= number
         work = empty((rows, 2, tile), accumulator(x.dtype), like=x)
-        ran = softmaxes(f"{name}_planes", x, rows, tile, *inputs, y, work, rows, width, inner, tile)
+        ran = softmaxes(planes, x, rows, tile, *inputs, y, work, rows, width, inner, tile)
     return y if ran else NotImplemented
 
 
@@ -184,26 +184,31 @@ ACCEPTS = "contiguous floats with at least one element, any axis"
 
 @softmax_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, axis: int) -> Any:
-    return _launch("softmax_forward", axis, empty(x.shape, x.dtype, like=x), x) if _fits(x) else NotImplemented
+    if not _fits(x):
+        return NotImplemented
+    return _launch("softmax_forward", "softmax_forward_planes", axis, empty(x.shape, x.dtype, like=x), x)
 
 
 @softmax_backward.kernel(accepts=ACCEPTS)
 def _(dy: Any, out: Any, axis: int) -> Any:
     if not _fits(dy, out):
         return NotImplemented
-    return _launch("softmax_backward", axis, empty(dy.shape, dy.dtype, like=dy), dy, out)
+    return _launch("softmax_backward", "softmax_backward_planes", axis, empty(dy.shape, dy.dtype, like=dy), dy, out)
 
 
 @logsoftmax_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, axis: int) -> Any:
-    return _launch("logsoftmax_forward", axis, empty(x.shape, x.dtype, like=x), x) if _fits(x) else NotImplemented
+    if not _fits(x):
+        return NotImplemented
+    return _launch("logsoftmax_forward", "logsoftmax_forward_planes", axis, empty(x.shape, x.dtype, like=x), x)
 
 
 @logsoftmax_backward.kernel(accepts=ACCEPTS)
 def _(dy: Any, out: Any, axis: int) -> Any:
     if not _fits(dy, out):
         return NotImplemented
-    return _launch("logsoftmax_backward", axis, empty(dy.shape, dy.dtype, like=dy), dy, out)
+    dx = empty(dy.shape, dy.dtype, like=dy)
+    return _launch("logsoftmax_backward", "logsoftmax_backward_planes", axis, dx, dy, out)
 
 
 @logsumexp_forward.kernel(accepts=ACCEPTS)
@@ -212,4 +217,4 @@ def _(x: Any, axis: int) -> Any:
         return NotImplemented
     axis %= x.ndim
     y = empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype, like=x)
-    return _launch("logsumexp_forward", axis, y, x)
+    return _launch("logsumexp_forward", "logsumexp_forward_planes", axis, y, x)

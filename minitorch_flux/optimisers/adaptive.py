@@ -1,8 +1,8 @@
 """RMSProp, Adam and their kin: every element has its own step size.
 
 In all of them ``g = dx + weight_decay * x`` (``-dx`` with ``maximize``), ``t`` counts a parameter's steps from 1, and
-``m = beta1 * m + (1 - beta1) * g``, ``v = beta2 * v + (1 - beta2) * g^2`` where they occur. ``lr``, ``betas`` are accepted
-for ``eta``, ``beta``. With ``decoupled`` weight decay ``g = dx`` and ``x -= eta * weight_decay * x`` instead.
+``m = beta1 * m + (1 - beta1) * g``, ``v = beta2 * v + (1 - beta2) * g^2`` where they occur. ``lr``, ``betas`` are
+accepted for ``eta``, ``beta``. With ``decoupled`` weight decay ``g = dx`` and ``x -= eta * weight_decay * x`` instead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from ..ops.updates import Batch, adadelta_update, adam_update, adamax_update, rmsprop_update
+from ..ops.batches import Batch
+from ..ops.updates import adadelta_update, adam_update, adamax_update, rmsprop_update
 from .rule import Rule
 
 
@@ -218,7 +219,7 @@ class AMSGrad(Adam):
 
 
 class NAdam(_AdamFamily):
-    """NAdam(eta=2e-3, beta=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3, maximize=False, decoupled=False)
+    """NAdam(eta=2e-3, beta=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3, maximize, decoupled=False)
 
     Adam with Nesterov's momentum. With ``k_t = beta1 * (1 - 0.96^(t * momentum_decay) / 2)`` and ``K = k_1 ... k_t``:
     ``x -= eta * ((1 - k_t) / (1 - K) * g + k_(t+1) / (1 - K k_(t+1)) * m) / (sqrt(v / (1 - beta2^t)) + eps)``.

@@ -10,7 +10,7 @@ from .rule import Rule
 
 
 class Clock:
-    """The numbers that a chain's rules count with, one dict a rule; shared by leaves that have always stepped together."""
+    """The numbers that rules count with, one dict a rule; shared by leaves that have always stepped together."""
 
     __slots__ = ("numbers",)
 
@@ -84,5 +84,5 @@ def build_banks(rule: Rule, leaves: Sequence[Leaf], arrays: Sequence[Array]) -> 
             for slots, earlier in zip(bank.slots, before.slots, strict=True):
                 for name, a in slots.items():
                     if a is not None:
-                        was = to_device(earlier[name][place : place + leaf.size], bank.key[1])  # type: ignore[index]
+                        was = to_device(earlier[name][place : place + leaf.size], bank.key[1])
                         a[leaf.place : leaf.place + leaf.size] = was

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..backend import Array
-from ..ops.updates import Batch
+from ..ops.batches import Batch
 from .rule import Rule
 
 _silent = np.errstate(all="ignore")  # numbers that are not finite pass through, as they do in kernels
@@ -106,7 +106,7 @@ class ClipNorm(Rule):
     throw: bool = True
     total: bool = False
     aliases: ClassVar[dict[str, str]] = {"max_norm": "omega", "norm_type": "p"}
-    updates = False
+    updates, meets = False, True
 
     def _sum(self, dx: Array, batch: Batch) -> Array:
         """The sum of |dx|^p, or the largest |dx| for p = inf."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from ..ops.updates import Batch, lion_update, momentum_update
+from ..ops.batches import Batch
+from ..ops.updates import lion_update, momentum_update
 from .rule import Rule
 
 

@@ -54,8 +54,8 @@ class Node:
 class Leaves:
     """The leaves of a model, in the order of their first appearance, each once.
 
-    ``paths`` and ``targets`` go together; ``root`` is the model's structure. ``unchanged()`` is a quick look whether the
-    model still consists of the same objects.
+    ``paths`` and ``targets`` go together; ``root`` is the model's structure. ``unchanged()`` is a quick look whether
+    the model still consists of the same objects.
     """
 
     def __init__(self, model: Any, known: Container[str] = ()) -> None:
@@ -125,7 +125,7 @@ class Leaves:
             and all(map(is_, [t.data for t in self.targets], self.arrays))
         )
 
-    # -- gradients ---------------------------------------------------------------------------------------------------------
+    # -- gradients -----------------------------------------------------------------------------------------------------
 
     def getter(self, numbers: list[int]) -> Callable[[Any], Any] | None:
         """A quick function from gradients to the tuple of those of some leaves, where layers are all there is."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..autograd import Gradients
 from ..backend import Array
-from ..ops.updates import Batch, _plain
+from ..ops.batches import Batch, is_plain
 from .banks import Leaf
 from .leaves import Leaves, Node
 from .rule import Rule
@@ -58,7 +58,7 @@ class Plan:
         keys: dict[Any, list[int]] = {}
         for i in active:
             leaf = leaves[i]
-            keys.setdefault((id(leaf.rule), id(leaf.clock), id(leaf.bank), _plain(bound.arrays[i])), []).append(i)
+            keys.setdefault((id(leaf.rule), id(leaf.clock), id(leaf.bank), is_plain(bound.arrays[i])), []).append(i)
         self.groups = []
         place = {i: k for k, i in enumerate(active)}
         for members in keys.values():
@@ -91,7 +91,7 @@ class Plan:
         for group in self.groups:
             group.set_rule(new[id(group.rule)])
 
-    # -- gradients on the quick way: None where anything is unusual --------------------------------------------------------
+    # -- gradients on the quick way: None where anything is unusual ----------------------------------------------------
 
     def quick(self, grads: Any) -> Sequence[Array] | None:
         """The gradients of the active leaves, if ``grads`` is as it always is."""
@@ -115,7 +115,7 @@ class Plan:
             return gs
         return None
 
-    # -- the step ----------------------------------------------------------------------------------------------------------
+    # -- the step ------------------------------------------------------------------------------------------------------
 
     def run(self, gs: Sequence[Array]) -> None:
         """Take the step with the gradients of the active leaves."""
@@ -125,7 +125,7 @@ class Plan:
                 batch = group.batch
                 batch.load(gs if len(groups) == 1 else [gs[i] for i in group.picks], group.copies)
             for k in range(len(groups[0].rules) if groups else 0):
-                if groups:
+                if groups and groups[0].rules[k].meets:
                     groups[0].rules[k].meet([group.batch for group in groups])
                 groups = [group for group in groups if group.apply(k)]
             for group in groups:

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from ..ops.updates import Batch
+from ..ops.batches import Batch
 from ..spelling import KEYWORDS
 
 
@@ -87,8 +87,8 @@ class Rule:
     They are positional in this order, or keywords; ``aliases`` gives further spellings. A rule does not change:
     ``adjust`` gives the optimiser state a new one. It prints as Python that rebuilds it.
 
-    ``slots`` names its state arrays and their first values (None: this variant has none), ``numbers`` the numbers that it
-    counts with. ``apply(batch, slots, numbers)`` takes one step for all parameters of a batch; False ends the step here.
+    ``slots`` names its state arrays and their first values (None: this variant has none), ``numbers`` the numbers that
+    it counts with. ``apply(batch, slots, numbers)`` takes one step for all parameters of a batch; False ends the step.
     ``updates``: whether ``apply`` subtracts the step itself where ``batch.final``; the others only change ``batch.dx``.
     """
 
@@ -96,6 +96,7 @@ class Rule:
     hints: ClassVar[dict[str, str]] = {}
     fields: ClassVar[dict[str, Any]] = {}
     updates: ClassVar[bool] = True
+    meets: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         own = [name for name in inspect.get_annotations(cls) if name in CHECKS]
@@ -191,7 +192,7 @@ class Rule:
         return {}
 
     def meet(self, batches: Sequence[Batch]) -> None:
-        """See all batches of a step before ``apply`` is called for each."""
+        """See all batches of a step before ``apply`` is called for each; only where ``meets``."""
 
     def apply(self, batch: Batch, slots: Sequence[Any], numbers: dict[str, Any]) -> bool | None:
         """Take one step; see the class."""

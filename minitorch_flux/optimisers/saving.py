@@ -53,7 +53,7 @@ def saved_state(leaves: Sequence[Leaf]) -> dict[str, Any]:
 
 
 def load_state(leaves: Sequence[Leaf], state: Mapping[str, Any]) -> None:
-    """Take back what ``saved_state`` gave. Raises ValueError, listing every key that does not fit, before any change."""
+    """Take back what ``saved_state`` gave. Raises ValueError, listing what does not fit, before any change."""
     reader = _Reader(state)
     version = reader.take("format")
     if version != FORMAT:

@@ -8,11 +8,13 @@ adjust(opt, 1e-4); adjust(opt[0], eta=0)  # the whole, or a part
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import is_
 from typing import Any
 
 from ..backend import Array, parse_device, to_device
 from .banks import Bank, Clock, Leaf, bank_key, build_banks
-from .leaves import Leaves, Node
+from .leaves import ArrayLeaf, Leaves
+from .parts import StatePart
 from .plan import Plan
 from .rule import Rule
 from .saving import load_state, same_slots, saved_state
@@ -20,80 +22,11 @@ from .saving import load_state, same_slots, saved_state
 STORED = object()
 
 
-class StatePart:
-    """The state of some of a model's parameters: ``opt[0]``, ``opt.encoder``, ``opt["0.weight"]``."""
-
-    _root: OptimiserState
-    _node: Node | int | None
-    _leaves: list[Leaf]
-
-    def __init__(self, root: OptimiserState, node: Node | int | None, leaves: list[Leaf]) -> None:
-        self._root, self._node, self._leaves = root, node, leaves
-
-    @property
-    def rule(self) -> Rule | tuple[Rule, ...]:
-        """The rule, or a tuple of them where the parts have different ones."""
-        rules = tuple(dict.fromkeys(leaf.rule for leaf in self._leaves))
-        return rules[0] if len(rules) == 1 else rules
-
-    def states(self) -> dict[str, dict[str, Any]]:
-        """``{path: {"m": array, ..., "t": 3}}``; the arrays are the state itself, not copies."""
-        return {leaf.path: leaf.state() for leaf in self._leaves}
-
-    def __getitem__(self, key: Any) -> StatePart:
-        if isinstance(key, str) and key in self._root._by_path:
-            leaf = self._root._by_path[key]
-            return StatePart(self._root, self._root._leaves.index(leaf), [leaf])
-        node = self._node
-        if isinstance(key, slice) and isinstance(node, Node):
-            picked = Node(node.kind)
-            picked.entries = node.entries[key]
-            return self._part(picked)
-        for step in key.split(".") if isinstance(key, str) else [key]:
-            try:
-                node = node.find(step)  # type: ignore[union-attr]
-            except (KeyError, IndexError, AttributeError):
-                raise KeyError(f"this optimiser state has no part {key!r}; it has {self._names()}") from None
-        return self._part(node)
-
-    def _part(self, node: Node | int | None) -> StatePart:
-        numbers = node.leaves() if isinstance(node, Node) else [] if node is None else [node]
-        return StatePart(self._root, node, [self._root._leaves[i] for i in numbers])
-
-    def __getattr__(self, name: str) -> StatePart:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(error.args[0], name=name, obj=self) from None
-
-    def _names(self) -> str:
-        return ", ".join(str(k) for k, _ in self._node.entries) if isinstance(self._node, Node) else "no parts"
-
-    def __repr__(self) -> str:
-        rule = self.rule
-        lines = [f"# {rule!r}" if isinstance(rule, Rule) else "# several rules"]
-        width = max((len(leaf.path) for leaf in self._leaves), default=0)
-        for leaf in self._leaves:
-            words = ", ".join(k if hasattr(v, "shape") else f"{k}={v}" for k, v in leaf.state().items())
-            own = "" if isinstance(rule, Rule) else f"  {leaf.rule!r}"
-            lines.append(f"{leaf.path:<{width}}  {leaf.shape}{own}  {words}{'  (frozen)' * leaf.frozen}".rstrip())
-        arrays = {id(b): b for b in (leaf.bank for leaf in self._leaves)}.values()
-        if self is self._root:
-            nbytes = sum(a.nbytes for b in arrays for slots in b.slots for a in slots.values() if a is not None)
-            lines.append(
-                f"# Total: {len(self._leaves)} parameters, {sum(leaf.size for leaf in self._leaves):_} numbers; "
-                f"state {nbytes:_} bytes"
-            )
-        return "\n".join(lines)
-
-
 class OptimiserState(StatePart):
     """The state of an optimiser for a model, made whole by ``setup``.
 
-    It follows the model's structure: ``opt[0].weight``. It belongs to parameters by their paths, so it fits a copy of the
-    model too, and follows a parameter that changes device or dtype. ``state_dict`` and ``load_state_dict`` save it.
+    It follows the model's structure: ``opt[0].weight``. It belongs to parameters by their paths, so it fits a copy of
+    the model too, and follows a parameter that changes device or dtype. ``state_dict``, ``load_state_dict`` save it.
     """
 
     def __init__(self, rule: Rule, model: Any) -> None:
@@ -113,12 +46,16 @@ class OptimiserState(StatePart):
         self._plan: Plan | None = None
         self._plans: dict[tuple[int, ...], Plan] = {}
 
-    # -- the model ---------------------------------------------------------------------------------------------------------
+    # -- the model -----------------------------------------------------------------------------------------------------
 
     def _bind(self, model: Any) -> Leaves:
         """Find the parameters of a model, or of this model anew; raises where it is not the one that was set up."""
         found = Leaves(model, known=self._by_path)
+        before, self._bound = self._bound, None
         self._compare(found)
+        if before is not None and _same_leaves(before, found):  # only something else in the model has changed
+            self._bound = found
+            return found
         _check_writeable(found)
         if any(leaf.bank.key != bank_key(a) for leaf, a in zip(self._leaves, found.arrays, strict=True)):
             build_banks(self._leaves[0].rule, self._leaves, found.arrays)
@@ -153,7 +90,7 @@ class OptimiserState(StatePart):
         self._bound = None
         self._forget_plans()
 
-    # -- the step ----------------------------------------------------------------------------------------------------------
+    # -- the step ------------------------------------------------------------------------------------------------------
 
     def _update(self, model: Any, grads: Any) -> None:
         bound = self._bound
@@ -196,18 +133,19 @@ class OptimiserState(StatePart):
         if grads is STORED:
             _clear(bound)
 
-    # -- moving and saving -------------------------------------------------------------------------------------------------
+    # -- moving and saving ---------------------------------------------------------------------------------------------
 
     def to(self, device: str) -> OptimiserState:
         """Move the state to ``"cpu"`` or ``"cuda:N"``, in place. (It also follows its parameters by itself.)"""
-        parse_device(device)
+        index = parse_device(device)
+        name = "cpu" if index is None else f"cuda:{index}"
         banks: dict[int, Bank] = {id(leaf.bank): leaf.bank for leaf in self._leaves}
         moved = [
-            [{k: None if a is None else to_device(a, device) for k, a in slots.items()} for slots in b.slots]
+            [{k: None if a is None else to_device(a, name) for k, a in slots.items()} for slots in b.slots]
             for b in banks.values()
         ]
         for bank, slots in zip(banks.values(), moved, strict=True):
-            bank.slots, bank.key = slots, (bank.key[0], device)
+            bank.slots, bank.key = slots, (bank.key[0], name)
         self._bound = None
         self._forget_plans()
         return self
@@ -220,6 +158,11 @@ class OptimiserState(StatePart):
         """Take back what ``state_dict`` gave, settings of the rules included; all of it or, with an error, nothing."""
         load_state(self._leaves, state)
         self._forget_plans()
+
+
+def _same_leaves(a: Leaves, b: Leaves) -> bool:
+    same = all(s is t or type(s) is type(t) is ArrayLeaf for s, t in zip(a.targets, b.targets, strict=True))
+    return same and all(map(is_, a.arrays, b.arrays))
 
 
 def _check_writeable(leaves: Leaves) -> None:
@@ -238,18 +181,16 @@ def _clear(bound: Leaves) -> None:
 def setup(rule: Rule, model: Any) -> OptimiserState:
     """The state of the optimiser ``rule`` for ``model``, created whole and before the first step.
 
-    ``model``: a layer, or parameters in any nesting of dicts, lists and tuples: ``Param``, tensors with ``requires_grad``,
-    floating-point arrays. A parameter reached by two paths is one. State arrays have the parameter's dtype, float32 for
-    16-bit ones. Raises ValueError where there is nothing to train or an array is read-only.
+    ``model``: a layer, or parameters in any nesting of dicts, lists and tuples: ``Param``, tensors with
+    ``requires_grad``, floating-point arrays. A parameter reached by two paths is one. State arrays have the parameter's
+    dtype, float32 for 16-bit ones. Raises ValueError where there is nothing to train or an array is read-only.
     """
     if not isinstance(rule, Rule):
-        hint = (
-            "; the rule comes first: setup(rule, model)"
-            if isinstance(model, Rule)
-            else f"; call it: {rule.__name__}()"
-            if isinstance(rule, type) and issubclass(rule, Rule)
-            else ""
-        )
+        hint = ""
+        if isinstance(model, Rule):
+            hint = "; the rule comes first: setup(rule, model)"
+        elif isinstance(rule, type) and issubclass(rule, Rule):
+            hint = f"; make one: {rule.__name__}()"
         raise TypeError(f"setup needs a rule such as flux.Adam(1e-3), got {type(rule).__name__}{hint}")
     return OptimiserState(rule, model)
 
@@ -257,10 +198,10 @@ def setup(rule: Rule, model: Any) -> OptimiserState:
 def update(opt: OptimiserState, model: Any, grads: Any = STORED) -> None:
     """One step of the optimiser: the parameters of ``model`` and the state ``opt`` change in place.
 
-    ``grads`` has the model's structure, as ``gradient`` gives it; parts that are None stay as they are, and so do frozen
-    ones. Without ``grads`` the parameters' ``.grad`` are used, and cleared. Every updated parameter's ``version`` rises by
-    one. Raises, before anything has changed, for a gradient of the wrong shape (ValueError with the path) or structure,
-    and where the model's structure is not that of ``setup``.
+    ``grads`` has the model's structure, as ``gradient`` gives it; parts that are None stay as they are, and so do
+    frozen ones. Without ``grads`` the parameters' ``.grad`` are used, and cleared. Every updated parameter's
+    ``version`` rises by one. Raises, before anything has changed, for a gradient of the wrong shape (ValueError with
+    the path) or structure, and where the model's structure is not that of ``setup``.
     """
     if not isinstance(opt, OptimiserState):
         hint = "; call opt = flux.setup(rule, model) once, before the first step" if isinstance(opt, Rule) else ""
@@ -272,8 +213,8 @@ def adjust(opt: StatePart, eta: float | None = None, **settings: Any) -> None:
     """Change settings of the rule from now on: ``adjust(opt, 1e-4)``, ``adjust(opt, beta=(0.9, 0.99))``.
 
     ``opt``: an optimiser state or a part of it, ``opt[0]``, ``opt["0.weight"]``. The state stays. ``momentum`` sets
-    ``beta[0]`` of rules that have ``beta``. In a chain every member that has the setting is changed. Raises TypeError for
-    a setting that the rule has not, ValueError for one that needs other state arrays (``amsgrad``, ``centred``).
+    ``beta[0]`` of rules that have ``beta``. In a chain every member that has the setting is changed. Raises TypeError
+    for a setting that the rule has not, ValueError for one that needs other state arrays (``amsgrad``, ``centred``).
     """
     if not isinstance(opt, StatePart):
         raise TypeError(f"adjust needs an optimiser state (from setup) or a part of it, got {type(opt).__name__}")

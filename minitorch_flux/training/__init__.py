@@ -1,17 +1,12 @@
-"""Training: the loop, its callbacks, exact resuming."""
+"""Training: the loop, its callbacks, exact resuming, evaluation."""
 
-from .callbacks import (
-    Callback,
-    Checkpoint,
-    CSVLog,
-    EarlyStopping,
-    Evaluate,
-    JSONLog,
-    Schedule,
-    StopOnNonFinite,
-)
+from .callbacks import Callback, Checkpoint, EarlyStopping, Evaluate, Schedule, StopOnNonFinite
+from .evaluation import evaluate, predict
+from .logs import CSVLog, JSONLog
 from .loop import train
+from .metrics import accuracy, confusion_matrix
 from .progress import Progress
+from .signals import StopOnSignal
 from .state import TrainState
 
 __all__ = [
@@ -24,6 +19,11 @@ __all__ = [
     "Progress",
     "Schedule",
     "StopOnNonFinite",
+    "StopOnSignal",
     "TrainState",
+    "accuracy",
+    "confusion_matrix",
+    "evaluate",
+    "predict",
     "train",
 ]

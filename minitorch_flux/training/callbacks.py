@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ class Callback:
     """
 
     def on_train_begin(self, state: TrainState) -> None:
-        """Before the first step."""
+        """Before the first step; after a checkpoint was loaded, if the run resumes one."""
 
     def on_epoch_begin(self, state: TrainState) -> None:
         """Before an epoch's first batch (not when a checkpoint resumes in its middle)."""
@@ -54,19 +53,23 @@ class Evaluate(Callback):
         self.function, self.prefix = function, prefix
 
     def on_epoch_end(self, state: TrainState) -> None:
-        state.metrics |= {self.prefix + k: v for k, v in self.function(state.model).items()}
+        found = self.function(state.model)
+        state.metrics |= {self.prefix + k: v.item() if hasattr(v, "item") else v for k, v in found.items()}
 
 
 class EarlyStopping(Callback):
     """Stop when ``metric`` has not improved by more than ``min_delta`` for ``patience`` epochs.
 
-    ``mode``: ``"min"`` or ``"max"``. ``restore_best``: put the weights of the best epoch back at the end.
+    ``mode``: ``"min"`` or ``"max"``. ``restore_best``: put the weights of the best epoch back at the end. NaN is never
+    an improvement.
     """
 
     def __init__(self, metric: str = "loss", patience: int = 5, *, mode: str = "min", min_delta: float = 0.0,
                  restore_best: bool = False) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f"EarlyStopping: mode is 'min' or 'max', got {mode!r}")
+        if patience < 1:
+            raise ValueError(f"EarlyStopping: patience must be at least 1 epoch, got {patience}")
         self.metric, self.patience, self.mode = metric, patience, mode
         self.min_delta, self.restore_best = min_delta, restore_best
         self.best: float | None = None
@@ -75,15 +78,19 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, state: TrainState) -> None:
         value = _metric(state, self.metric, "EarlyStopping")
-        gain = 0.0 if self.best is None else (self.best - value if self.mode == "min" else value - self.best)
-        if self.best is None or gain > self.min_delta:
+        if self.best is None:
+            better = not math.isnan(value)
+        else:
+            better = (self.best - value if self.mode == "min" else value - self.best) > self.min_delta
+        if better:
             self.best, self.waited = value, 0
             if self.restore_best:
                 self.weights = state.model.state_dict()
             return
         self.waited += 1
         if self.waited >= self.patience:
-            state.stop = f"no better {self.metric} than {self.best:.6g} for {self.waited} epochs"
+            best = "none" if self.best is None else f"{self.best:.6g}"
+            state.stop = f"no better {self.metric} than {best} for {self.waited} epochs"
 
     def on_train_end(self, state: TrainState) -> None:
         if self.weights is not None:
@@ -97,26 +104,40 @@ class EarlyStopping(Callback):
 
 
 class Checkpoint(Callback):
-    """Save the whole run to ``path`` after every ``epochs`` epochs, every ``steps`` steps if given, and at an early stop.
+    """Save the whole run to ``path`` every ``epochs`` epochs, ``steps`` steps or ``seconds`` seconds, and when it ends.
 
-    The file (.safetensors or .npz) is replaced whole or not at all; ``train(..., resume=path)`` goes on from it exactly.
-    Put it last among the callbacks, so that it saves what the others have done.
+    Each of the three may be None; ``Checkpoint(path)`` saves after every epoch. A run that ends early by a callback is
+    saved where it ends (by an error: not). The file (.safetensors or .npz) is replaced whole or not at all;
+    ``train(..., resume=path)`` goes on from it exactly. Put it last, so that it saves what the others have done.
     """
 
-    def __init__(self, path: str | Path, epochs: int = 1, steps: int | None = None) -> None:
-        self.path, self.epochs, self.steps = Path(path), epochs, steps
+    def __init__(self, path: str | Path, epochs: int | None = 1, steps: int | None = None,
+                 seconds: float | None = None) -> None:
+        self.path, self.epochs, self.steps, self.seconds = Path(path), epochs, steps, seconds
+        for name in ("epochs", "steps", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"Checkpoint: {name} must be above 0, or None for never, got {value}")
+        self._saved = 0.0
+
+    def on_train_begin(self, state: TrainState) -> None:
+        self._saved = time.monotonic()
 
     def on_step_end(self, state: TrainState) -> None:
-        if (self.steps and state.step % self.steps == 0) or state.stop:
+        due = self.steps is not None and state.step % self.steps == 0
+        due |= self.seconds is not None and time.monotonic() - self._saved >= self.seconds
+        if due or state.stop:
             self.save(state)
 
     def on_epoch_end(self, state: TrainState) -> None:
-        if state.epoch % self.epochs == 0 or state.epoch == state.epochs or state.stop:
+        due = self.epochs is not None and state.epoch % self.epochs == 0
+        if due or state.epoch == state.epochs or state.stop:
             self.save(state)
 
     def save(self, state: TrainState) -> None:
         """Save now."""
         save_checkpoint(self.path, state.state_dict())
+        self._saved = time.monotonic()
 
 
 class Schedule(Callback):
@@ -140,45 +161,23 @@ class Schedule(Callback):
 
 
 class StopOnNonFinite(Callback):
-    """Stop before the update when the loss is NaN or infinite: the weights stay those of the step before."""
+    """Stop before the update when the loss is NaN or infinite: the weights stay those of the step before.
+
+    It also stops after an epoch whose row holds such a number; put it after the callbacks that add to the row.
+    """
 
     def on_loss(self, state: TrainState) -> None:
         if not math.isfinite(state.loss):
             state.stop = f"the loss is {state.loss} at epoch {state.epoch}, step {state.step + 1}"
 
-
-class CSVLog(Callback):
-    """Write the history to ``path`` as CSV, one row per epoch, rewritten after each."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
     def on_epoch_end(self, state: TrainState) -> None:
-        names = list(dict.fromkeys(name for row in state.history for name in row))
-        with self.path.open("w", newline="") as f:
-            writer = csv.DictWriter(f, names)
-            writer.writeheader()
-            writer.writerows(state.history)
-
-
-class JSONLog(Callback):
-    """Append each epoch's row to ``path`` as one line of JSON."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def on_epoch_end(self, state: TrainState) -> None:
-        with self.path.open("a") as f:
-            f.write(json.dumps({k: _plain(v) for k, v in state.metrics.items()}) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        bad = [name for name, v in state.metrics.items() if isinstance(v, float) and not math.isfinite(v)]
+        if bad:
+            state.stop = f"{bad[0]} is {state.metrics[bad[0]]} after epoch {state.epoch}"
 
 
 def _metric(state: TrainState, name: str, who: str) -> float:
     if name not in state.metrics:
-        raise KeyError(f"{who}: this epoch's row has no {name!r}; it has {', '.join(state.metrics)}. Put the callback that "
-                       "adds it (Evaluate) before this one")
+        raise KeyError(f"{who}: this epoch's row has no {name!r}; it has {', '.join(state.metrics)}. Put the callback "
+                       "that adds it (Evaluate) before this one")
     return float(state.metrics[name])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +29,33 @@ def train(
     """Train ``model``: for every batch of ``data`` one gradient of ``loss`` and one update; returns the final state.
 
     ``loss(model, *batch)``: the function to minimise, one number; a batch that is a tuple or list is spread over its
-    arguments. ``data``: a DataLoader, or any iterable that can be walked once per epoch. ``opt``: what ``setup`` gave, or
-    an optimiser such as ``Adam(1e-3)``. ``epochs``: how many in all, those before a resumed checkpoint included.
-    ``callbacks``: see ``Callback``; they are called in order. ``resume``: a file of the Checkpoint callback: the run goes on
-    from there, step for step as if it had never stopped.
+    arguments. It may return ``(number, {"accuracy": ...})``: these numbers are averaged beside the loss.
+    ``data``: a DataLoader, or any iterable that can be walked once per epoch. ``opt``: what ``setup`` gave, or an
+    optimiser such as ``Adam(1e-3)``. ``epochs=1``: how many in all, those before a resumed checkpoint included.
+    ``callbacks``: see ``Callback``; they are called in order.
+    ``resume``: a file of the Checkpoint callback: the run goes on from there, step for step as if it had never stopped.
+    (Data that is no DataLoader must give the same batches in every epoch for this.)
 
-    The state holds ``history``, one row per epoch with the mean loss (weighted by batch length), the seconds, and what
-    callbacks add. A run ends early when a callback sets ``state.stop``.
+    The state holds ``history``, one row per epoch with the mean loss (weighted by the batches' lengths), the seconds,
+    and what callbacks add. A run ends early when a callback sets ``state.stop``.
     """
     if not callable(loss):
         raise TypeError(f"train(loss, model, data, opt): the loss comes first, got {type(loss).__name__}")
-    if iter(data) is data:
-        raise TypeError("train: the data is an iterator, which can be walked only once; give a DataLoader or a list of batches")
+    if hasattr(data, "__next__"):
+        raise TypeError("train: the data is an iterator, which can be walked only once; give a DataLoader or a list of "
+                        "batches")
+    epochs = operator.index(epochs)
+    if epochs < 0:
+        raise ValueError(f"train: epochs must be at least 0, got {epochs}")
     if not isinstance(opt, OptimiserState):
         opt = setup(opt, model)
-    batches = len(data) if hasattr(data, "__len__") else None
-    state = TrainState(model, opt, data, epochs, batches=batches, callbacks=tuple(callbacks))
+    batches = len(data) if isinstance(data, Sized) else None
+    state = TrainState(model, opt, data, epochs, batches, tuple(callbacks))
     if resume is not None:
         state.load_state_dict(load_checkpoint(resume))
     start = time.perf_counter() - state.seconds
-    _call(state, "on_train_begin")
     try:
+        _call(state, "on_train_begin")
         while not state.stop and (state.epoch < epochs or state.batch):
             _epoch(state, loss, start)
     finally:
@@ -57,16 +65,19 @@ def train(
 
 
 def _epoch(state: TrainState, loss: Callable[..., Any], start: float) -> None:
-    if not state.batch:  # not in the middle of a resumed epoch
+    batches: Iterable[Any] = state.data
+    if not state.batch:
         state.epoch += 1
-        state.totals = {"loss": 0.0, "observations": 0.0}
-        state.metrics = {}
+        state.seen, state.sums, state.epoch_seconds = 0, {}, 0.0
         _call(state, "on_epoch_begin")
-    epoch_start = time.perf_counter() - state.totals.get("seconds", 0.0)
-    for batch in state.data:
+    elif not hasattr(state.data, "load_state_dict"):  # resumed in the middle of an epoch
+        batches = itertools.islice(state.data, state.batch, None)
+    state.metrics = {}
+    epoch_start = time.perf_counter() - state.epoch_seconds
+    for batch in batches:
         arguments = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
         value, grads = withgradient(lambda m, a=arguments: loss(m, *a), state.model)
-        state.loss = float(value[0] if isinstance(value, tuple) else value)
+        state.loss, companions = _split(value)
         _call(state, "on_loss")
         if state.stop:  # before the update: the weights are still good
             return
@@ -75,27 +86,38 @@ def _epoch(state: TrainState, loss: Callable[..., Any], start: float) -> None:
         state.step += 1
         state.batch += 1
         state.observations += n
-        state.totals["loss"] += state.loss * n
-        state.totals["observations"] += n
+        state.seen += n
+        for name, number in {"loss": state.loss, **companions}.items():
+            state.sums[name] = state.sums.get(name, 0.0) + number * n
         now = time.perf_counter()
-        state.seconds, state.totals["seconds"] = now - start, now - epoch_start
+        state.seconds, state.epoch_seconds = now - start, now - epoch_start
         _call(state, "on_step_end")
         if state.stop:
             return
-    seen = state.totals["observations"]
-    state.metrics |= {
-        "epoch": state.epoch,
-        "step": state.step,
-        "loss": state.totals["loss"] / seen if seen else float("nan"),
-        "seconds": round(state.totals.get("seconds", 0.0), 6),
-    }
+    if not state.batch:
+        raise ValueError(f"train: epoch {state.epoch} had no batches: the data is empty, or ended for good")
+    state.metrics = {"epoch": state.epoch, "step": state.step, **state.means, "seconds": round(state.epoch_seconds, 6)}
     state.batch = 0
     state.history.append(state.metrics)
     _call(state, "on_epoch_end")
 
 
+def _split(value: Any) -> tuple[float, dict[str, float]]:
+    """The loss, and the numbers that the loss function returns beside it."""
+    if not isinstance(value, tuple):
+        return float(value.item()), {}
+    if len(value) != 2 or not isinstance(value[1], Mapping):
+        raise TypeError("train: the loss function must return one number, or (number, dict of numbers), not a tuple of "
+                        f"{', '.join(type(v).__name__ for v in value)}")
+    return float(value[0].item()), {str(k): float(v.item() if hasattr(v, "item") else v) for k, v in value[1].items()}
+
+
 def _length(batch: tuple[Any, ...]) -> int:
-    shape = getattr(batch[0], "shape", None) if batch else None
+    """The number of observations: the length of the first array's first axis."""
+    first = batch[0] if batch else None
+    if isinstance(first, Mapping):
+        first = next(iter(first.values()), None)
+    shape = getattr(first, "shape", None)
     return shape[0] if shape else 1
 
 

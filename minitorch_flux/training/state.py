@@ -2,92 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..backend.generator import Generator, default_generator
 from ..nn.module import walk
+
+PARTS = ("model", "optimiser", "generators", "data", "progress", "callbacks")
+PROGRESS = ("epoch", "step", "batch", "observations", "seconds", "seen", "sums", "epoch_seconds", "history")
 
 
 @dataclass
 class TrainState:
     """One training run. Callbacks get it at every event and may set ``stop`` to a reason.
 
-    ``epoch`` counts from 1 while an epoch runs (0 before the first), ``step`` counts updates over the whole run, ``batch``
-    the batches of this epoch. ``loss`` is the last step's value, ``metrics`` the current epoch's row of the history.
+    ``epoch`` counts from 1 while an epoch runs (0 before the first), ``step`` counts updates over the whole run,
+    ``batch`` those of this epoch, ``batches`` is an epoch's number of them where it is known. ``loss`` is the last step's
+    value, ``metrics`` the current epoch's row of the history.
     """
 
     model: Any
     opt: Any
     data: Any
     epochs: int
+    batches: int | None = None
+    callbacks: tuple[Any, ...] = ()
     epoch: int = 0
     step: int = 0
     batch: int = 0
-    batches: int | None = None
     observations: int = 0
+    seconds: float = 0.0
     loss: float = float("nan")
     metrics: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     stop: str = ""
-    seconds: float = 0.0
-    totals: dict[str, float] = field(default_factory=dict)  # sums over the epoch so far
-    callbacks: tuple[Any, ...] = ()
+    seen: int = 0  # observations in this epoch so far
+    sums: dict[str, float] = field(default_factory=dict)  # over these, of the loss and of its companions
+    epoch_seconds: float = 0.0
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean loss of this epoch so far, and of every number that the loss function returns beside it."""
+        return {name: total / self.seen for name, total in self.sums.items()} if self.seen else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on: weights, optimiser, generators, place in the data, history."""
         return {
             "model": self.model.state_dict(),
             "optimiser": self.opt.state_dict(),
-            "generators": {path: g.state_dict() for path, g in _generators(self.model).items()},
+            "generators": {path: _get_state(g) for path, g in _generators(self.model).items()},
             "data": self.data.state_dict() if hasattr(self.data, "state_dict") else None,
-            "progress": {
-                "epoch": self.epoch,
-                "step": self.step,
-                "batch": self.batch,
-                "observations": self.observations,
-                "seconds": self.seconds,
-                "totals": dict(self.totals),
-                "history": list(self.history),
-            },
-            "callbacks": [c.state_dict() for c in self.callbacks],
+            "progress": {name: getattr(self, name) for name in PROGRESS},
+            "callbacks": [{"name": type(c).__name__, "state": c.state_dict()} for c in self.callbacks],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state_dict()`` was taken. Raises before anything has changed where the model does not fit."""
-        if len(state["callbacks"]) != len(self.callbacks):
-            raise ValueError(
-                f"the checkpoint was saved with {len(state['callbacks'])} callbacks, this run has {len(self.callbacks)}"
-            )
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict()`` was taken. Raises, before anything has changed, where the model does not fit."""
+        if missing := [part for part in PARTS if part not in state]:
+            raise ValueError(f"not the state of a training run: it has no {', '.join(missing)}")
+        theirs, ours = [c["name"] for c in state["callbacks"]], [type(c).__name__ for c in self.callbacks]
+        if theirs != ours:
+            raise ValueError(f"the checkpoint was saved with the callbacks [{', '.join(theirs)}], this run has "
+                             f"[{', '.join(ours)}]")
         if (state["data"] is not None) != hasattr(self.data, "load_state_dict"):
-            raise ValueError("the checkpoint and this run do not use the same kind of data: both must be a DataLoader "
-                             "(or have state_dict and load_state_dict) to resume in the middle of the stream")
+            was, now = ("a DataLoader", "another iterable")[:: 1 if state["data"] is not None else -1]
+            raise ValueError(f"the checkpoint was saved with {was} as its data, this run has {now}; the batches after "
+                             "it would be others")
+        if state["progress"]["epoch"] > self.epochs:
+            raise ValueError(f"the checkpoint is in epoch {state['progress']['epoch']}, this run ends after "
+                             f"{self.epochs} (epochs= counts those before the checkpoint, too)")
         generators = _generators(self.model)
         if set(generators) != set(state["generators"]):
-            raise ValueError(f"the checkpoint has random generators at {sorted(state['generators'])}, the model at "
+            raise ValueError(f"the checkpoint has random generators at {sorted(state['generators'])}, this model at "
                              f"{sorted(generators)}")
-        before = self.model.state_dict()
-        self.model.load_state_dict(state["model"])
+        before = self.model.state_dict(), self.opt.state_dict()
         try:
+            self.model.load_state_dict(state["model"])
             self.opt.load_state_dict(state["optimiser"])
+            if state["data"] is not None:
+                self.data.load_state_dict(state["data"])
         except Exception:
-            self.model.load_state_dict(before)
+            self.model.load_state_dict(before[0])
+            self.opt.load_state_dict(before[1])
             raise
-        if state["data"] is not None:
-            self.data.load_state_dict(state["data"])
         for path, g in generators.items():
-            g.load_state_dict(state["generators"][path])
-        for name, value in state["progress"].items():
-            setattr(self, name, value)
+            _set_state(g, state["generators"][path])
+        for name in PROGRESS:
+            setattr(self, name, state["progress"][name])
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(saved)
+            callback.load_state_dict(saved["state"])
 
 
-def _generators(model: Any) -> dict[str, Generator]:
+def _generators(model: Any) -> dict[str, Generator | np.random.Generator]:
     """The default generator and every one that a layer of the model keeps, each once."""
-    found = {"default": default_generator()}
+    found: dict[str, Generator | np.random.Generator] = {"default": default_generator()}
     for path, module in walk(model):
         for name, value in vars(module).items():
-            if isinstance(value, Generator) and all(value is not g for g in found.values()):
+            if isinstance(value, Generator | np.random.Generator) and all(value is not g for g in found.values()):
                 found[f"{path}.{name}" if path else name] = value
     return found
+
+
+def _get_state(g: Generator | np.random.Generator) -> Any:
+    return dict(g.bit_generator.state) if isinstance(g, np.random.Generator) else g.state_dict()
+
+
+def _set_state(g: Generator | np.random.Generator, state: Any) -> None:
+    if isinstance(g, np.random.Generator):
+        g.bit_generator.state = state
+    else:
+        g.load_state_dict(state)

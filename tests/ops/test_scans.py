@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minitorch_flux.autograd import Tensor
+from minitorch_flux.ops import scans as ops
+from tests.oracles import axes_of, check_against_torch, check_operation, normal, shapes
+
+
+@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
+@given(shape=shapes, data=st.data())
+def test_scans(name, shape, data):
+    axis = data.draw(axes_of(len(shape), several=False))
+    check_operation(getattr(ops, name), normal(*shape), axis=axis, oracle=getattr(np, name), dtypes=(np.float16, np.float32))
+
+
+@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
+def test_against_torch(name):
+    torch = pytest.importorskip("torch")
+    check_against_torch(getattr(ops, name), lambda x: getattr(torch, name)(x, 1), normal(3, 4, 2), axis=1)
+
+
+@pytest.mark.parametrize("zeros", [[], [0], [1, 3], [0, 1, 2, 3]])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_cumprod_with_zeros(zeros, axis):
+    x = normal(4, 4) + 1
+    x[zeros, 1] = x[1, zeros] = 0
+    check_operation(ops.cumprod, x, axis=axis, oracle=np.cumprod, order=3)
+
+
+def naive_products_before(x, axis, reverse=False):
+    x = np.moveaxis(x, axis, 0)[:: -1 if reverse else 1]
+    y = np.stack([x[:i].prod(0) for i in range(len(x))])[:: -1 if reverse else 1]
+    return np.moveaxis(y, 0, axis)
+
+
+def naive_recurrence(a, b, axis, reverse=False):
+    order = slice(None, None, -1 if reverse else 1)
+    a, b = np.moveaxis(a, axis, 0)[order], np.moveaxis(b, axis, 0)[order]
+    s = [b[0]]
+    for i in range(1, len(b)):
+        s.append(b[i] + a[i] * s[-1])
+    return np.moveaxis(np.stack(s)[order], 0, axis)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [((4,), 0), ((1,), 0), ((2, 3), 1), ((3, 2, 2), 0), ((2, 3, 2), 1)])
+def test_products_before_and_recurrence(shape, axis, reverse):
+    a, b = normal(*shape), normal(*shape, seed=1)
+    check_operation(ops.products_before, a, axis=axis, reverse=reverse, oracle=naive_products_before, order=3)
+    check_operation(ops.recurrence, a, b, axis=axis, reverse=reverse, oracle=naive_recurrence, order=3)
+
+
+def test_the_last_factor_of_a_recurrence_before_the_first_does_not_matter():
+    """a_0 multiplies nothing, not even NaN."""
+    a = np.array([np.nan, 2.0])
+    np.testing.assert_array_equal(ops.recurrence(a, np.ones(2), axis=0).data, [1, 3])
+
+
+@pytest.mark.parametrize("shape", [(100, 300), (3, 20_000), (20_000, 3), (40, 50, 60)])
+def test_large(shape):
+    for axis in range(len(shape)):
+        x = 1 + 0.01 * normal(*shape)
+        check_operation(ops.cumprod, x, axis=axis, oracle=np.cumprod, order=1, dtypes=(), tolerance=1e-5, step=1e-7)
+        check_operation(ops.cumsum, x, axis=axis, oracle=np.cumsum, order=1, dtypes=())
+
+
+def test_dtypes_as_in_numpy():
+    for dtype in (bool, np.int8, np.uint8, np.int64, np.float16, np.float32):
+        x = np.ones((2, 3), dtype)
+        for name in ("cumsum", "cumprod"):
+            assert getattr(Tensor(x), name)(1).dtype == getattr(x, name)(1).dtype
+
+
+def test_half_accumulates_in_float32():
+    x = np.full(4096, 0.1, np.float16)
+    assert abs(ops.cumsum(x, 0).data[-1] - x.astype(float).sum()) < 0.5
+
+
+@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
+def test_wrong_axis(name):
+    with pytest.raises(np.exceptions.AxisError, match=rf"{name}: there is no axis -3 in an array of shape \(2, 3\)"):
+        getattr(ops, name)(np.ones((2, 3)), -3)
+    with pytest.raises(TypeError, match=f"{name}: an axis is an integer"):
+        getattr(ops, name)(np.ones((2, 3)), (0, 1))
