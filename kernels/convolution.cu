@@ -13,13 +13,16 @@
 //   conv_forward   w [G, blocks*OB, C, KD, KH, KW] with blocks*OB >= O, y [N, G*O, OD, OH, OW] (=)
 //   conv_filter    dy like y; part [parts, G*O, C, KD, KH, KW] (=), the sums over `images` images each; the caller
 //                  adds the parts up, so that no sum depends on the number of threads
+//
+// A row of conv_forward is `lines` lines of the output, at most PART pixels long, of OB channels; a row of conv_filter
+// one line of taps of OB filters.
 #include "vectors.h"
 // constants: KW=3 OB=8 SW=1 DW=1
 // constants: KW=5 OB=3 SW=1 DW=1
 // constants: KW=2 OB=1 SW=3 DW=2
 #ifdef KW
 #define PAIR (VL > 1 ? 2 : 1)              // registers of pixels on the CPU
-#define PART 512                           // pixels of a line that are one row
+#define PART 512
 #define TAP(kw) ((kw) * DW % SW * (long long)P + (kw) * DW / SW)    // where tap kw of pixel 0 lies in a line
 
 struct Plane { int C, D, H, P, KD, KH, dd, dh; };
@@ -61,23 +64,28 @@ DEVICE void conv_pixels(const T* __restrict__ x, const T* __restrict__ w, T* __r
 #endif
 
 KERNEL(conv_forward)(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, int N, int G, int C, int D, int H,
-                     int P, int O, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph) {
+                     int P, int O, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph,
+                     int lines) {
     const int blocks = (O + OB - 1) / OB, parts = (OW + PART - 1) / PART;
     const long long size = (long long)OD * OH * OW, volume = (long long)C * D * H * SW * P, filters = (long long)OB * C * KD * KH * KW;
     const Plane s = {C, D, H, P, KD, KH, dd, dh};
-    ROWS(r, (long long)N * G * blocks * OD * OH * parts, filters * OW / parts / 16 + 1) {
-        const int part = r % parts, oh = r / parts % OH;
-        const long long line = r / parts / OH, block = line / OD, ng = block / blocks;
-        const int od = line % OD, o = block % blocks * OB, first = part * PART, n = OW - first < PART ? OW - first : PART;
+    const int tiles = (OH + lines - 1) / lines;
+    ROWS(r, (long long)N * G * blocks * OD * tiles * parts, filters * OW * lines / parts / 16 + 1) {
+        const int part = r % parts, tile = r / parts % tiles;
+        const long long plane = r / parts / tiles, block = plane / OD, ng = block / blocks;
+        const int od = plane % OD, o = block % blocks * OB, first = part * PART, n = OW - first < PART ? OW - first : PART;
+        const int last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* x0 = x + ng * volume + first;
         const T* w0 = w + (ng % G * blocks + block % blocks) * filters;
-        T* y0 = y + (ng * O + o) * size + ((long long)od * OH + oh) * OW + first;
-        VECTORS(j, n, PAIR) {
-            const int d0 = od * sd - pd, h0 = oh * sh - ph, left = n - j;
-            if (left >= PAIR * VL) conv_pixels<PAIR, true>(x0 + j, w0, y0 + j, s, d0, h0, O - o, size, PAIR * VL);
-            else if (left > VL) conv_pixels<PAIR, false>(x0 + j, w0, y0 + j, s, d0, h0, O - o, size, left);
-            else conv_pixels<1, false>(x0 + j, w0, y0 + j, s, d0, h0, O - o, size, left);
-        }
+        T* y0 = y + (ng * O + o) * size + (long long)od * OH * OW + first;
+        for (int oh = tile * lines; oh < last; ++oh)
+            VECTORS(j, n, PAIR) {
+                const int d0 = od * sd - pd, h0 = oh * sh - ph, left = n - j;
+                T* to = y0 + (long long)oh * OW + j;
+                if (left >= PAIR * VL) conv_pixels<PAIR, true>(x0 + j, w0, to, s, d0, h0, O - o, size, PAIR * VL);
+                else if (left > VL) conv_pixels<PAIR, false>(x0 + j, w0, to, s, d0, h0, O - o, size, left);
+                else conv_pixels<1, false>(x0 + j, w0, to, s, d0, h0, O - o, size, left);
+            }
     }
 }
 

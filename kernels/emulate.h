@@ -47,7 +47,12 @@ inline int n_shared, shared_top;
 inline dim3 grid, block, bid;
 inline ucontext_t home;
 inline void *home_tsan, *body_arg, (*body)(void*);
-inline char block_gate, warp_gate[32], end_gate;
+struct Gates { char block, warp[32]; };                // what TSan knows a barrier by: every block has its own
+inline Gates *gates;
+inline char end_gate;
+constexpr unsigned MOST_TSAN_FIBERS = 7000;            // TSan can tell about 8000 apart
+inline void* tsan_fibers[MOST_TSAN_FIBERS];
+inline unsigned n_tsan_fibers;
 
 UNSEEN inline dim3 tid() { return cur->tid; }
 UNSEEN inline dim3 bdim() { return block; }
@@ -55,7 +60,8 @@ UNSEEN inline dim3 gdim() { return grid; }
 UNSEEN inline dim3 bix() { return bid; }
 UNSEEN inline void leave(State s, bool orders = true) { // to the scheduler, until it lets us on
     Fiber* f = cur;
-    char* gate = s == AT_BLOCK ? &block_gate : s == AT_WARP ? &warp_gate[f->warp] : &end_gate;
+    Gates& g = gates[bid.x];
+    char* gate = s == AT_BLOCK ? &g.block : s == AT_WARP ? &g.warp[f->warp] : &end_gate;
     f->state = s;
     if (orders) __tsan_release(gate);
     __tsan_switch_to_fiber(home_tsan, 1);              // 1: the switch itself orders nothing
@@ -73,7 +79,12 @@ UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wclobbered"           // getcontext returns once here
 #endif
+UNSEEN inline void forget_fibers() {                   // and so what they did: TSan gives their numbers to others
+    for (unsigned i = 0; i < n_tsan_fibers; ++i) __tsan_destroy_fiber(tsan_fibers[i]);
+    n_tsan_fibers = 0;
+}
 UNSEEN inline void run_block(bool backwards) {
+    if (n_tsan_fibers + n_fibers > MOST_TSAN_FIBERS) forget_fibers();
     arena = arenas + (size_t)bid.x * ARENA;
     for (unsigned i = 0; i < n_fibers; ++i) {
         Fiber& f = fibers[i];
@@ -81,7 +92,7 @@ UNSEEN inline void run_block(bool backwards) {
         f.ctx.uc_stack.ss_sp = f.stack;
         f.ctx.uc_stack.ss_size = STACK;
         makecontext(&f.ctx, enter, 0);
-        f.tsan = __tsan_create_fiber(0);
+        f.tsan = tsan_fibers[n_tsan_fibers++] = __tsan_create_fiber(0);
         f.state = READY;
     }
     for (;;) {
@@ -105,11 +116,11 @@ UNSEEN inline void run_block(bool backwards) {
             std::exit(3);
         }
     }
-    for (unsigned i = 0; i < n_fibers; ++i) __tsan_destroy_fiber(fibers[i].tsan);
 }
 template <class F> void launch(dim3 blocks, dim3 threads, bool backwards, F f) {
     grid = blocks; block = threads; n_fibers = threads.x * threads.y; n_shared = shared_top = 0;
     arenas = (char*)std::memset(std::malloc((size_t)grid.x * ARENA), -1, (size_t)grid.x * ARENA);   // NaN
+    gates = (Gates*)std::malloc(grid.x * sizeof(Gates));
     body_arg = &f; body = [](void* p) { (*(F*)p)(); };
     home_tsan = __tsan_get_current_fiber();
     for (unsigned i = 0; i < n_fibers; ++i) {
@@ -119,8 +130,10 @@ template <class F> void launch(dim3 blocks, dim3 threads, bool backwards, F f) {
     }
     for (unsigned i = 0; i < grid.x; ++i) { bid = {backwards ? grid.x - 1 - i : i, 0, 0}; run_block(backwards); }
     __tsan_acquire(&end_gate);                         // a launch's end orders its blocks; they do not order each other
+    forget_fibers();
     for (unsigned i = 0; i < n_fibers; ++i) std::free(fibers[i].stack);
     std::free(arenas);
+    std::free(gates);
     body_arg = nullptr;
 }
 template <class V> UNSEEN V shfl_xor(V v, int d) {

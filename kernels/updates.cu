@@ -10,8 +10,9 @@
 //   adadelta_update   v = rho v + c g^2;  d = g sqrt(u + eps) / sqrt(v + eps);  u = rho u + c d^2;  x -= rate d
 //   lion_update       s = sign(b1 m + c1 g);  m = b2 m + c2 g;  x -= shrink x + rate s
 //
-// A row is a chunk of one parameter.  Chunk c has n[c] elements, beginning at byte x_at[c] of x, at byte dx_at[c]
-// of dx and at element at[c] of the state arrays.  Where x or dx is missing the bytes are addresses.
+// A row is a chunk of one parameter.  Chunk c begins at byte x_at[c] of x, at byte dx_at[c] of dx and at element at[c]
+// of the state arrays, and has width elements, or the left[c] that there are up to its parameter's end.  Where x or dx
+// is missing the bytes are addresses.
 // x and the state are updated in place, dx is only read.  Formulas: minitorch_flux/ops/updates.py
 #include "flux.h"
 
@@ -19,12 +20,12 @@ template <class E> DEVICE E* place(E* base, int64_t bytes) { return (E*)((uint64
 DEVICE ACC sign_of(ACC v) { return v > 0 ? ACC(1) : v < 0 ? ACC(-1) : v; }   // of a NaN: NaN
 
 KERNEL(momentum_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
-                        const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                        const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
                         OPTIONAL ACC* u, ACC sign, ACC decay, ACC rate, ACC rho, ACC fresh, ACC look, ACC ahead) {
     ROWS(c, chunks, width) {
         T* xs = place(x, x_at[c]);
         const T* gs = place(dx, dx_at[c]);
-        const int count = n[c];
+        const int count = (int)(left[c] < width ? left[c] : width);
         if (u) {
             ACC* us = u + at[c];
             LANES(j, count) {
@@ -43,14 +44,14 @@ KERNEL(momentum_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONA
 }
 
 KERNEL(rmsprop_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
-                       const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                       const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
                        ACC* v, OPTIONAL ACC* a, OPTIONAL ACC* u, ACC sign, ACC decay, ACC rate, ACC rho, ACC c_rho, ACC c,
                        ACC eps, ACC momentum) {
     ROWS(r, chunks, width) {
         T* xs = place(x, x_at[r]);
         const T* gs = place(dx, dx_at[r]);
         ACC *vs = v + at[r], *as = a ? a + at[r] : a, *us = u ? u + at[r] : u;
-        const int count = n[r];
+        const int count = (int)(left[r] < width ? left[r] : width);
         LANES(j, count) {
             const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
             const ACC vj = rho * vs[j] + c * g * g;
@@ -72,14 +73,14 @@ KERNEL(rmsprop_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL
 }
 
 KERNEL(adam_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
-                    const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                    const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
                     ACC* m, ACC* v, OPTIONAL ACC* top, ACC sign, ACC decay, ACC shrink, ACC b1, ACC c1, ACC b2, ACC c2,
                     ACC belief, ACC floor, ACC scale, ACC eps, ACC nu, ACC mu) {
     ROWS(c, chunks, width) {
         T* xs = place(x, x_at[c]);
         const T* gs = place(dx, dx_at[c]);
         ACC *ms = m + at[c], *vs = v + at[c], *ts = top ? top + at[c] : top;
-        const int count = n[c];
+        const int count = (int)(left[c] < width ? left[c] : width);
         LANES(j, count) {
             const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
             const ACC mj = b1 * ms[j] + c1 * g, r = g - belief * mj;
@@ -96,13 +97,13 @@ KERNEL(adam_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL co
 }
 
 KERNEL(adamax_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
-                      const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                      const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
                       ACC* m, ACC* u, ACC sign, ACC decay, ACC rate, ACC b1, ACC c1, ACC b2, ACC eps) {
     ROWS(c, chunks, width) {
         T* xs = place(x, x_at[c]);
         const T* gs = place(dx, dx_at[c]);
         ACC *ms = m + at[c], *us = u + at[c];
-        const int count = n[c];
+        const int count = (int)(left[c] < width ? left[c] : width);
         LANES(j, count) {
             const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
             const ACC mj = b1 * ms[j] + c1 * g, uj = f_max(b2 * us[j], f_fabs(g) + eps);
@@ -114,13 +115,13 @@ KERNEL(adamax_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL 
 }
 
 KERNEL(adadelta_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
-                        const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                        const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
                         ACC* v, ACC* u, ACC sign, ACC decay, ACC rate, ACC rho, ACC c, ACC eps) {
     ROWS(r, chunks, width) {
         T* xs = place(x, x_at[r]);
         const T* gs = place(dx, dx_at[r]);
         ACC *vs = v + at[r], *us = u + at[r];
-        const int count = n[r];
+        const int count = (int)(left[r] < width ? left[r] : width);
         LANES(j, count) {
             const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
             const ACC vj = rho * vs[j] + c * g * g;
@@ -133,13 +134,13 @@ KERNEL(adadelta_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONA
 }
 
 KERNEL(lion_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
-                    const int64_t* __restrict__ at, const int* __restrict__ n, int chunks, int width,
+                    const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
                     ACC* m, ACC sign, ACC decay, ACC shrink, ACC rate, ACC b1, ACC c1, ACC b2, ACC c2) {
     ROWS(c, chunks, width) {
         T* xs = place(x, x_at[c]);
         const T* gs = place(dx, dx_at[c]);
         ACC* ms = m + at[c];
-        const int count = n[c];
+        const int count = (int)(left[c] < width ? left[c] : width);
         LANES(j, count) {
             const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
             const ACC s = sign_of(b1 * ms[j] + c1 * g);

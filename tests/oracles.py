@@ -46,7 +46,7 @@ def check_operation(
     Float arrays are made float64 and differentiated, but for those at the positions in ``constants``; integer and
     boolean arrays, numbers and None are passed through. Compared are:
 
-    * the value with ``oracle(*arrays, **keywords)``: shape, dtype and numbers (NaN equals NaN), to ``tolerance / 1000``;
+    * the value with ``oracle(*arrays, **keywords)``: shape, dtype and numbers (NaN is NaN), to ``tolerance / 1000``;
     * the gradients of orders 1 to ``order`` with central differences of ``step``, to ``tolerance``: each derivative for
       small inputs, random directions for others. The point must not be nearer than ``step`` to a kink (see ``apart``).
       The second order differentiates with respect to the incoming gradient too, and its differences are those of the
@@ -114,9 +114,7 @@ def check_against_torch(
 class _Case:
     """One call of an op: the function, its inputs and keywords, and which inputs are differentiated."""
 
-    def __init__(
-        self, f: Callable[..., Any], arrays: Sequence[Any], constants: Sequence[int], keywords: dict[str, Any], seed: int
-    ) -> None:
+    def __init__(self, f: Any, arrays: Sequence[Any], constants: Sequence[int], keywords: Any, seed: int) -> None:
         self.f, self.keywords, self.seed = f, keywords, seed
         self.arrays = [np.asarray(a, np.float64) if _is_float(a) else a for a in arrays]
         self.active = [i for i, a in enumerate(self.arrays) if _is_float(a) and i not in constants]
@@ -221,7 +219,13 @@ def _gradient_function(f: Callable[..., list[Any]], k: int) -> Callable[..., lis
 
 
 def _against_differences(
-    f: Callable[..., list[Any]], points: list[Any], dys: list[Any], names: list[str], rng: Any, tolerance: float, step: float
+    f: Callable[..., list[Any]],
+    points: list[Any],
+    dys: list[Any],
+    names: list[str],
+    rng: np.random.Generator,
+    tolerance: float,
+    step: float,
 ) -> None:
     """The gradients of ``sum(dy * f(*points))`` against central differences, each in its own scale."""
     grads = _gradient_function(f, len(points))(*points, *dys)
@@ -286,7 +290,7 @@ def uniform(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> 
 
 
 def apart(*shape: int, seed: int = 0, gap: float = 0.02) -> np.ndarray:
-    """Numbers in random order that differ from each other, from 0 and in size by at least ``gap``: no ties, no kinks."""
+    """Numbers in random order that differ from each other, from 0 and in size by at least ``gap``: no ties or kinks."""
     n = int(np.prod(shape))
     values = (np.arange(n) - n // 2 + 0.75) * gap * 4
     return np.random.default_rng((seed, *shape)).permutation(values).reshape(shape)

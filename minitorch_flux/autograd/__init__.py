@@ -1,5 +1,6 @@
 """The tape: tensors, operations, the walk backwards, and functions of functions."""
 
+from .checker import CheckError, check
 from .custom import custom_gradient
 from .operation import OPERATIONS, Operation, TapeError, operation
 from .recording import debug, is_recording, no_grad, record
@@ -10,6 +11,7 @@ from .tree import Gradients, Structure, parameters
 __all__ = [
     "OPERATIONS",
     "Buffer",
+    "CheckError",
     "Gradients",
     "Operation",
     "Param",
@@ -17,6 +19,7 @@ __all__ = [
     "TapeError",
     "Tensor",
     "alias",
+    "check",
     "custom_gradient",
     "debug",
     "gradient",

@@ -37,7 +37,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Setting:
-    """How to evaluate: in float64 or in the dtypes given, with kernels or references, in which mode, on which device."""
+    """How to evaluate: on which device, in float64 or in the dtypes given, with kernels or references, in which mode."""
 
     device: str
     exact: bool = True
@@ -46,7 +46,7 @@ class Setting:
 
     def cast(self, leaf: Leaf, value: np.ndarray) -> Any:
         """A new array of a leaf's numbers."""
-        return self.place(value.astype(np.float64 if self.exact else leaf.dtype))
+        return self.place(np.array(value, np.float64 if self.exact else leaf.dtype))
 
     def place(self, a: Any) -> Any:
         """The array on the device."""
@@ -146,7 +146,13 @@ class Subject:
 
     def call(self, leaves: tuple[Any, ...], setting: Setting) -> list[Tensor]:
         """The floating-point values of the function at what stands for the leaves."""
-        inputs = iter([x for x, leaf in zip(leaves, self.leaves, strict=True) if leaf.param is None])
+        inputs = iter(
+            [
+                x if isinstance(x, Tensor) else Tensor(x)
+                for x, leaf in zip(leaves, self.leaves, strict=True)
+                if leaf.param is None
+            ]
+        )
         arguments = [
             _map(x, "", lambda name, x: next(inputs), lambda a: setting.place(to_device(a, "cpu").copy()))
             for x in self.inputs
@@ -156,7 +162,7 @@ class Subject:
     def value(self, points: Arrays, setting: Setting) -> Arrays:
         """The values, on the host."""
         with self.prepared(points, setting) as leaves, record():
-            return [_host_as_is(y.data) for y in self.call(tuple(leaves), setting)]
+            return [to_device(y.data, "cpu") for y in self.call(tuple(leaves), setting)]
 
     def gradient(self, points: Arrays, dys: Arrays, setting: Setting) -> Arrays:
         """The gradients of ``sum(y * dy)`` by all leaves, from an ordinary backward pass, on the host."""
@@ -166,7 +172,8 @@ class Subject:
 
     def second(self, points: Arrays, dys: Arrays, us: Arrays, setting: Setting) -> tuple[Arrays, Arrays]:
         """The gradients as above, but recorded, and those of ``sum(u * gradient)`` by all leaves and by the ``dys``."""
-        k, firsts = len(points), []
+        k = len(points)
+        firsts: Arrays = []
 
         def outer(*xs: Any) -> Tensor:
             inner = _list(gradient(lambda *ls: self._projected(ls, xs[k:], setting), *xs[:k]))
@@ -298,11 +305,7 @@ def _set_state(g: Any, saved: Any) -> None:
 
 
 def _host(a: Any) -> np.ndarray:
-    return to_device(a, "cpu").astype(np.float64)
-
-
-def _host_as_is(a: Any) -> np.ndarray:
-    return to_device(a, "cpu")
+    return np.asarray(to_device(as_array(a), "cpu"), np.float64)
 
 
 def _list(x: Any) -> list[Any]:

@@ -15,18 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..backend.generator import Generator, resolve_rng
+from ..spelling import check_keywords
 from .observations import columns_of, on_host, take, take_one
 from .prefetching import Prefetcher
-
-FOREIGN = {
-    "batch_size": "batchsize=",
-    "drop_last": "partial= (partial=False drops the last, smaller batch)",
-    "num_workers": "prefetch= (the number of batches that a thread prepares in advance)",
-    "prefetch_factor": "prefetch= (the number of batches that a thread prepares in advance)",
-    "collate_fn": "collate=",
-    "generator": "rng=",
-    "seed": "rng=flux.Generator(seed)",
-}
 
 
 class DataLoader:
@@ -40,7 +31,8 @@ class DataLoader:
     ``rng=None``: a ``flux.Generator`` or ``numpy.random.Generator``; None is the default one, see ``flux.seed``.
     ``collate=None``: a function from the *list of single observations* to a batch. By default numbers and arrays are
     stacked along a new first axis, tuples and dicts entry by entry, and everything else stays a list.
-    ``prefetch=0``: the number of batches that a thread prepares in advance; for data in the host's memory.
+    ``prefetch=0``: the number of batches that a thread prepares in advance. It pays where a batch takes long to make
+    (files, decoding); for arrays in memory it costs more than it saves, and for those on a GPU it is refused.
 
     Every batch is a new array, which may be changed freely. Each ``for`` is one epoch, ``len`` its number of batches.
     ``epoch`` and ``position`` say where the newest ``for`` is: the number of epochs before this one, and the batches
@@ -59,9 +51,9 @@ class DataLoader:
         prefetch: int = 0,
         **foreign: Any,
     ) -> None:
+        check_keywords("DataLoader", foreign, ())
         for name in foreign:
-            ours = f"; ours is {FOREIGN[name]}" if name in FOREIGN else ""
-            raise TypeError(f"DataLoader has no argument {name!r}{ours}")
+            raise TypeError(f"DataLoader has no argument {name!r}")
         self.data = data
         self.nobs = len(columns_of(data, "DataLoader")[0][1])
         self.batchsize = _count(batchsize, "batchsize", 1)

@@ -54,12 +54,18 @@ def _subtract_gradient(dy: Any, x_shape: Any, y_shape: Any, needs: Any) -> Any:
 
 
 def _multiply_gradient(dy: Any, x: Any, y: Any, x_shape: Any, y_shape: Any, needs: Any) -> Any:
-    return fit(either.multiply(dy, y), x_shape) if needs[0] else None, fit(either.multiply(dy, x), y_shape) if needs[1] else None
+    return (
+        fit(either.multiply(dy, y), x_shape) if needs[0] else None,
+        fit(either.multiply(dy, x), y_shape) if needs[1] else None,
+    )
 
 
 def _divide_gradient(dy: Any, out: Any, y: Any, x_shape: Any, y_shape: Any, needs: Any) -> Any:
     dx = either.divide(dy, y)
-    return fit(dx, x_shape) if needs[0] else None, fit(either.negative(either.multiply(dx, out)), y_shape) if needs[1] else None
+    return (
+        fit(dx, x_shape) if needs[0] else None,
+        fit(either.negative(either.multiply(dx, out)), y_shape) if needs[1] else None,
+    )
 
 
 def _floor_divide_gradient(dy: Any, x_shape: Any, y_shape: Any, needs: Any) -> Any:

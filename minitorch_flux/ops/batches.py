@@ -145,17 +145,17 @@ class Tables:
     def __init__(self, batch: Batch) -> None:
         self.device, size = device_of(batch.arrays[0]), batch.dtype.itemsize
         chunks = [
-            (k, start, min(CHUNK, hi - lo - start))
+            (k, start, hi - lo - start)
             for k, (lo, hi) in enumerate(batch.spans)
             for start in range(0, hi - lo, CHUNK)
         ]
-        self.parameter, start, n = np.array(chunks, np.int64).T
+        self.parameter, start, left = np.array(chunks, np.int64).T
         self.offset = start * size
-        self.rows, self.width = len(chunks), int(n.max())
+        self.rows, self.width = len(chunks), min(CHUNK, int(left.max()))
         self.x = self.addresses(batch.arrays)
         self.flat = self._there(np.array([lo for lo, _ in batch.spans])[self.parameter] * size + self.offset)
         self.at = self._there(np.array(batch.places)[self.parameter] + start)
-        self.n = self._there(n.astype(np.int32))
+        self.left = self._there(left.copy())
 
     def _there(self, table: np.ndarray) -> Array:
         return to_device(table, self.device)

@@ -84,17 +84,13 @@ def clip_forward(x: Any, low: Any, high: Any) -> Any:
     """``minimum(maximum(x, low), high)``; None is no bound."""
     xp = array_module(x, low, high)
     try:
-        if getattr(x, "nbytes", 0) >= LARGE and is_float(x.dtype) and xp.result_type(x, *_given(low, high)) == x.dtype:
-            if all(getattr(b, "ndim", 0) == 0 for b in _given(low, high)):
-                return xp.clip(x, low, high, out=empty(x.shape, x.dtype, like=x))
+        numbers = not hasattr(low, "dtype") and not hasattr(high, "dtype")
+        if numbers and getattr(x, "nbytes", 0) >= LARGE and is_float(x.dtype):
+            return xp.clip(x, low, high, out=empty(x.shape, x.dtype, like=x))
         return xp.clip(x, low, high)
     except ValueError as error:
         refuse_shapes("clip", error, x, low, high)
         raise
-
-
-def _given(*bounds: Any) -> list[Any]:
-    return [b for b in bounds if b is not None]
 
 
 def _clip_gradient(

@@ -2,8 +2,8 @@
 
     z[output] = sum x[...] y[...] ...       over the letters that the output does not have
 
-Diagonals (a letter twice in one operand) and sums over letters of a single operand are taken first; then two operands at
-a time are contracted, in the order of ``numpy.einsum_path``. Each step is a differentiable operation of its own, and
+Diagonals (a letter twice in one operand) and sums over letters of a single operand are taken first; then two operands
+at a time are contracted, in the order of ``numpy.einsum_path``. Each step is a differentiable operation of its own, and
 every contraction is a matrix product (``contract`` in products.py).
 """
 
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend import is_array
 from .diagonals import diagonal
 from .elementwise import as_tensor
 from .products import LETTERS, contract
@@ -33,8 +32,8 @@ def einsum(*operands: Any, optimize: Any = True) -> Tensor:
     added up. Without ``->`` the result has, in alphabetical order, the letters that come once (after ``...``).
     The other form has lists of numbers for letters: ``einsum(x, [0, 1], y, [1, 2], [0, 2])``.
 
-    optimize: the order of three and more operands: True or "greedy", "optimal", False (from left to right), or a path of
-    ``numpy.einsum_path``. Raises ValueError, naming the letter and both shapes, when sizes differ.
+    optimize: the order of three and more operands: True or "greedy", "optimal", False (from left to right), or a path
+    of ``numpy.einsum_path``. Raises ValueError, naming the letter and both shapes, when sizes differ.
     """
     terms, output, tensors = _read(operands)
     letters, result = _expand(terms, output, tensors)
@@ -45,7 +44,8 @@ def einsum(*operands: Any, optimize: Any = True) -> Tensor:
             sizes[label] = n if sizes.get(label, 1) == 1 else sizes[label]
     pairs = [_reduced(x, labels, sizes) for x, labels in zip(tensors, letters, strict=True)]
     key = ",".join(labels for _, labels in pairs) + "->" + result
-    path = _path(key, tuple(x.shape for x, _ in pairs), optimize if isinstance(optimize, str | bool) else tuple(optimize))
+    plan = optimize if isinstance(optimize, str | bool) else tuple(optimize)
+    path = _path(key, tuple(x.shape for x, _ in pairs), plan)
     for step in path:
         chosen = [pairs.pop(i) for i in sorted(step, reverse=True)][::-1]
         first = chosen[0]
@@ -54,7 +54,7 @@ def einsum(*operands: Any, optimize: Any = True) -> Tensor:
             last = not pairs and n == len(chosen)
             first = _two(first, second, others, result if last else None)
         pairs.append(first)
-    x, labels = _summed(*pairs[0], keep=result)
+    x, labels = _summed(pairs[0], keep=result)
     return x if labels == result else transpose(x, tuple(labels.index(i) for i in result))
 
 
@@ -96,8 +96,8 @@ def _expand(terms: list[list[Any]], output: list[Any] | None, tensors: list[Tens
     for k, (term, x) in enumerate(zip(terms, tensors, strict=True)):
         named = len(term) - term.count(DOTS)
         if term.count(DOTS) > 1 or named > x.ndim or (named < x.ndim and DOTS not in term):
-            raise ValueError(f"einsum: operand {k} has shape {x.shape} with {x.ndim} axes, but its letters {_show(term)} "
-                             f"name {named}" + ("" if DOTS in term else "; '...' stands for further axes"))
+            raise ValueError(f"einsum: operand {k} has shape {x.shape} with {x.ndim} axes, but its letters "
+                             f"{_show(term)} name {named}" + ("" if DOTS in term else "; '...' stands for further axes"))
         widths.append(x.ndim - named)
     dots = [(DOTS, i) for i in range(max(widths))]
     labels = [_fill(term, dots[len(dots) - width :]) for term, width in zip(terms, widths, strict=True)]
@@ -111,8 +111,8 @@ def _expand(terms: list[list[Any]], output: list[Any] | None, tensors: list[Tens
                 raise ValueError(f"einsum: {i!r} of the result {_show(output)} "
                                  + ("comes twice in it" if i in every else "is no letter of an operand"))
         if dots and DOTS not in output:
-            raise ValueError(f"einsum: operands have axes under '...', so the result {_show(output)} needs '...' too; sum "
-                             "them explicitly")
+            raise ValueError(f"einsum: operands have axes under '...', so the result {_show(output)} needs '...' too; "
+                             "to add them up, give them letters")
     names = list(dict.fromkeys(every))
     if len(names) > len(LETTERS):
         raise ValueError(f"einsum: {len(names)} different axes, at most {len(LETTERS)} are possible")
@@ -159,16 +159,17 @@ def _reduced(x: Tensor, labels: str, sizes: dict[str, int]) -> tuple[Tensor, str
     return x, "".join(labels[k] for k in kept)
 
 
-def _summed(x: Tensor, labels: str, keep: str) -> tuple[Tensor, str]:
-    """``x`` added up over the letters that are not in ``keep``."""
+def _summed(operand: tuple[Tensor, str], keep: str) -> tuple[Tensor, str]:
+    """The operand added up over the letters that are not in ``keep``."""
+    x, labels = operand
     gone = tuple(k for k, label in enumerate(labels) if label not in keep)
     return (sum_over(x, gone), "".join(i for i in labels if i in keep)) if gone else (x, labels)
 
 
 def _two(first: Any, second: Any, others: str, result: str | None) -> tuple[Tensor, str]:
     """The contraction of two operands; ``others`` are the letters that are still needed after it."""
-    x, a = _summed(*first, keep=others + second[1])
-    y, b = _summed(*second, keep=others + a)
+    x, a = _summed(first, keep=others + second[1])
+    y, b = _summed(second, keep=others + a)
     if result is None:
         result = "".join(dict.fromkeys(i for i in a + b if i in others))
     return contract(x, y, a=a, b=b, to=result), result

@@ -24,6 +24,8 @@ convolution = KernelFile("convolution.cu")
 CHUNK = 1 << 18  # numbers in the columns of one matrix product: 1 MB of float32
 CHANNELS = 8  # most output channels in the registers of one lane
 ACCUMULATORS = 24  # most registers that add up a filter gradient
+ROW = 64  # pixels that one row of the direct kernel computes, or a little more
+FEW = 256  # up to this many inputs of a pixel a matrix product is no match
 WIDEST = 11  # longest kernel line that is unrolled
 PARTS = 16  # most parts of the batch that a filter gradient is added up from
 PART_SIZE = 1 << 20  # most numbers in them
@@ -46,11 +48,10 @@ def _filters(w: Any, groups: int) -> Any:
 
 def _is_direct(window: Window, inputs: int, width: int) -> bool:
     """Whether the direct kernel suits: ``inputs`` channels per group, output lines of ``width`` pixels."""
-    if window.kernel[-1] > WIDEST:
-        return False
-    lanes = -(-width // 16) * 16
-    few = inputs * math.prod(window.kernel) <= 64
-    return few or (not window.pointwise() and 5 * width >= 2 * lanes)
+    taps = math.prod(window.kernel)
+    if taps == 1 or window.kernel[-1] > WIDEST:
+        return window.groups > 1 and taps == 1 and inputs <= FEW
+    return inputs * taps <= FEW or 5 * width >= 4 * (-(-width // 16) * 16)
 
 
 # -- the direct kernels ------------------------------------------------------------------------------------------------
@@ -96,8 +97,11 @@ def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
         whole[:, :o] = w.reshape(g, o, w.size // w.shape[0])
         w = whole
     y = empty((n, g * o, *out), x.dtype, like=x)
-    rows = n * g * blocks * math.prod(out[:-1])
-    ran = convolution("conv_forward", x, rows, out[-1], lines, w, y, n, g, c, *source, o, *rest, constants=constants)
+    together = -(-ROW // out[-1])
+    rows = n * g * blocks * -(-math.prod(out[:-1]) // together)
+    ran = convolution(
+        "conv_forward", x, rows, out[-1], lines, w, y, n, g, c, *source, o, *rest, together, constants=constants
+    )
     return y if ran else NotImplemented
 
 

@@ -54,7 +54,7 @@ def _power_slope(x: Any, y: Any) -> Any:
     return y * either.power(x, either.where(flat, 0, y - 1))
 
 
-power = binary("power", "x to the power of y; the derivative at 0^0 with respect to x is 0", _power_gradient, operator.pow)
+power = binary("power", "x to the power of y; at 0^0 its derivative is 0", _power_gradient, operator.pow)
 square = unary("square", "x^2", lambda dy, x: dy * (x * 2))
 sqrt = unary("sqrt", "The square root; infinite slope at 0", lambda dy, out: dy / (out * 2))
 reciprocal = unary("reciprocal", "1 / x", lambda dy, out: -dy * (out * out))

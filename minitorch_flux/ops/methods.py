@@ -26,7 +26,7 @@ from . import (
 )
 
 # __add__ and __radd__, and so on: forward and reflected operators
-BINARY: dict[str, Callable[..., Tensor]] = {
+BINARY: dict[str, Callable[..., Any]] = {
     "add": arithmetic.add,
     "sub": arithmetic.subtract,
     "mul": arithmetic.multiply,

@@ -63,12 +63,12 @@ def _check_matmul(x: Any, y: Any) -> None:
                          f"{getattr(x, 'shape', ())} and {getattr(y, 'shape', ())}; multiply by numbers with *")
     if x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
         axis = -2 if y.ndim > 1 else 0
-        raise ValueError(f"matmul: the shapes {x.shape} and {y.shape} do not fit: axis -1 of the first has {x.shape[-1]} "
-                         f"elements, axis {axis} of the second {y.shape[axis]}; they are added up together")
+        raise ValueError(f"matmul: the shapes {x.shape} and {y.shape} do not fit: axis -1 of the first has "
+                         f"{x.shape[-1]} elements, axis {axis} of the second {y.shape[axis]}; they must be equal")
     for back in range(-3, -min(x.ndim, y.ndim) - 1, -1):
         if x.shape[back] != y.shape[back] and 1 not in (x.shape[back], y.shape[back]):
-            raise ValueError(f"matmul: the leading axes of the shapes {x.shape} and {y.shape} do not broadcast: axis {back} "
-                             f"has the sizes {x.shape[back]} and {y.shape[back]}; they must be equal, or one of them 1")
+            raise ValueError(f"matmul: the leading axes of the shapes {x.shape} and {y.shape} do not broadcast: axis "
+                             f"{back} has the sizes {x.shape[back]} and {y.shape[back]}; they must be equal, or one 1")
 
 
 def _matmul_gradient(dy: Any, x: Any, y: Any, needs: Any) -> Any:
@@ -163,7 +163,8 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Tensor:
         first = normalise_axes("tensordot", first, x.ndim, x.shape)
         second = normalise_axes("tensordot", second, y.ndim, y.shape)
         if len(first) != len(second):
-            raise ValueError(f"tensordot: axes {axes} name {len(first)} axes of the first and {len(second)} of the second")
+            raise ValueError(f"tensordot: axes {axes} name {len(first)} axes of the first and {len(second)} of the "
+                             "second; they are added up in pairs")
     return _along(x, y, first, second, "tensordot")
 
 

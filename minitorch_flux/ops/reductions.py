@@ -17,13 +17,17 @@ Two pairs of linear operations are each other's gradients: ``sum`` and ``spread`
 from __future__ import annotations
 
 import math
+from builtins import any as any_of
+from builtins import max as larger
+from builtins import min as smaller
 from typing import Any
 
-from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, is_float
+from ..autograd import Operation, Tensor, operation
+from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..readings import KernelFile
+from . import scans  # noqa: F401  either.products_before is there
 from .axes import normalise_axes, normalise_axis
 from .elementwise import as_tensor, either
-from . import scans  # noqa: F401  either.products_before is there
 
 # -- sum and spread ----------------------------------------------------------------------------------------------------
 
@@ -34,11 +38,12 @@ def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @array_function
-def sum_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
-    """Sum ``x`` over the axes of the tuple ``axis``."""
-    if is_float(x.dtype) and x.dtype.itemsize == 2:
-        return x.sum(axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype)).astype(x.dtype)
-    return x.sum(axis=axis, keepdims=keepdims)
+def sum_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) -> Any:
+    """Sum ``x`` over the axes of the tuple ``axis``. ``dtype``: of the result, where it is not that of ``x``."""
+    if not is_float(x.dtype):
+        return x.sum(axis=axis, keepdims=keepdims)
+    y = x.sum(axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype))
+    return y.astype(dtype or x.dtype, copy=False)
 
 
 def spread_forward(y: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
@@ -52,7 +57,7 @@ _sum = operation(
     backward=lambda dy, axis, x_shape: spread_forward(dy, axis, x_shape),
     rule=lambda dy, axis, x_shape: _spread(dy, axis=axis, shape=x_shape),
 )
-_spread = operation(
+_spread: Operation = operation(
     "spread",
     spread_forward,
     backward=lambda dy, axis, y_shape: sum_forward(dy, axis).reshape(y_shape),
@@ -87,9 +92,10 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 @array_function
 def mean_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
     """The mean of ``x`` over the axes of the tuple ``axis``."""
-    if is_float(x.dtype) and x.dtype.itemsize == 2:  # the sum may be beyond float16
-        return x.mean(axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype)).astype(x.dtype)
-    return sum_forward(x, axis, keepdims) / _count(x.shape, axis)
+    n = _count(x.shape, axis)
+    if not is_float(x.dtype):
+        return sum_forward(x, axis, keepdims) / n
+    return (sum_forward(x, axis, keepdims, accumulator(x.dtype)) / n).astype(x.dtype, copy=False)
 
 
 _mean = operation(
@@ -123,7 +129,7 @@ _sum_to = operation(
     backward=lambda dy, x_shape: broadcast_to_forward(dy, x_shape),
     rule=lambda dy, x_shape: _broadcast_to(dy, shape=x_shape),
 )
-_broadcast_to = operation(
+_broadcast_to: Operation = operation(
     "broadcast_to",
     broadcast_to_forward,
     backward=lambda dy, x_shape: sum_to_forward(dy, x_shape),
@@ -184,7 +190,7 @@ pick = operation(
     backward=lambda dy, index, axis, x_shape: place_forward(dy, index, axis, x_shape),
     rule=lambda dy, index, axis, x_shape: _place(dy, index=index, axis=axis, shape=x_shape),
 )
-_place = operation(
+_place: Operation = operation(
     "place",
     place_forward,
     backward=lambda dy, index, axis, y_shape: pick_forward(dy, index, axis).reshape(y_shape),
@@ -319,3 +325,51 @@ def count_nonzero(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor
     """The number of elements over ``axis`` that are not zero (NaN counts): int64."""
     x = as_tensor(x)
     return _count_nonzero(x, axis=axes_of("count_nonzero", axis, x), keepdims=keepdims)
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+reductions = KernelFile("reductions.cu")
+
+FEW = 1 << 14
+"""Fewer elements are added up by NumPy as quickly."""
+
+
+def _runs(shape: tuple[int, ...], axis: tuple[int, ...]) -> list[tuple[bool, int]]:
+    """The axes as runs of neighbours that are added up, or kept, together: (added up, number of elements)."""
+    runs: list[tuple[bool, int]] = []
+    for i, n in enumerate(shape):
+        if n > 1:
+            last = runs.pop() if runs and runs[-1][0] == (i in axis) else (i in axis, 1)
+            runs.append((last[0], last[1] * n))
+    return runs
+
+
+@sum_forward.kernel(accepts=f"contiguous floats, at least {FEW} elements, at least one axis longer than 1")
+def _(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) -> Any:
+    if x.size < FEW or not x.flags.c_contiguous or not is_float(x.dtype):
+        return NotImplemented
+    runs = _runs(x.shape, axis)
+    if not any_of(added for added, _ in runs):
+        return NotImplemented
+    last, n = runs[-1]
+    if last:  # the last run is added up: rows of n elements
+        width, chunk = n, 4096
+        parts, outer = -(-n // chunk), x.size // n
+        y = empty((outer, parts), accumulator(x.dtype), like=x)
+        ran = reductions("sum_rows", x, outer * parts, smaller(chunk, n), x, y, outer, n, parts, chunk)
+        sizes = [m for _, m in runs[:-1]]
+    else:  # the last run is kept: columns, several beside each other where they are few
+        rows = runs[-2][1]
+        beside = smaller(-(-256 // n), rows) if n < 64 else 1
+        width = beside * n
+        chunk = larger(16384 // width, 8)
+        parts, outer = -(-rows * n // (chunk * width)), x.size // (rows * n)
+        y = empty((outer, parts * beside, n), accumulator(x.dtype), like=x)
+        ran = reductions("sum_columns", x, outer * parts, width, x, y, outer, rows * n, width, parts, chunk)
+        sizes = [m for _, m in runs[:-2]]
+    if not ran:
+        return NotImplemented
+    partial = y.reshape(*sizes, *y.shape[1:])
+    added = [i for i, (added, _) in enumerate(runs[: len(sizes)]) if added] + [len(sizes)]
+    y = sum_forward(partial, tuple(added), dtype=dtype or x.dtype)
+    return y.reshape(_kept(x.shape, axis) if keepdims else [n for i, n in enumerate(x.shape) if i not in axis])

@@ -99,11 +99,15 @@ def _recurrence_gradient(dy: Any, a: Any, out: Any, axis: Any, reverse: Any) -> 
     return g * either.shift(out, axis=axis, reverse=reverse), g
 
 
-_cumsum = operation("cumsum", cumsum_forward, gradient=lambda dy, axis, reverse: either.cumsum(dy, axis=axis, reverse=not reverse))
+_cumsum = operation(
+    "cumsum", cumsum_forward, gradient=lambda dy, axis, reverse: either.cumsum(dy, axis=axis, reverse=not reverse)
+)
 _cumprod = operation("cumprod", cumprod_forward, gradient=_cumprod_gradient)
 products_before = operation("products_before", products_before_forward, gradient=_products_before_gradient)
 recurrence = operation("recurrence", recurrence_forward, gradient=_recurrence_gradient)
-_shift = operation("shift", shift_forward, gradient=lambda dy, axis, reverse: either.shift(dy, axis=axis, reverse=not reverse))
+_shift = operation(
+    "shift", shift_forward, gradient=lambda dy, axis, reverse: either.shift(dy, axis=axis, reverse=not reverse)
+)
 
 
 

@@ -102,8 +102,8 @@ def norm(x: Any, ord: float | None = None, axis: Any = None, *, keepdims: bool =
         x = x.astype("float64")
     axes = axes_of("norm", axis, x)
     if ord is not None and len(axes) != 1:
-        raise ValueError(f"norm: ord={ord} is a norm of vectors, along one axis; got axis={axis} for the shape {x.shape}. "
-                         "Without ord it is the square root of the sum of squares over several axes")
+        raise ValueError(f"norm: ord={ord} is a norm of vectors, along one axis; got axis={axis} for the shape "
+                         f"{x.shape}. Without ord it is the square root of the sum of squares over several axes")
     if ord in (None, 2):
         return _norm(x, axis=axes, keepdims=keepdims)
     size = absolute(x)

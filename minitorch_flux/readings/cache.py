@@ -132,8 +132,8 @@ def _move_away(entry: Path, work: Path) -> None:
 
 
 def clear_cache() -> int:
-    """Delete every built kernel; returns how many entries went."""
-    entries = [p for p in cache_folder().iterdir() if p.is_dir()]
+    """Delete every built kernel; returns how many entries went. Downloaded datasets (`data`) stay."""
+    entries = [p for p in cache_folder().iterdir() if p.is_dir() and p.name != "data"]
     for entry in entries:
         shutil.rmtree(entry, ignore_errors=True)
     return len(entries)

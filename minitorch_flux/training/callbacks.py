@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import save_checkpoint
+from ..nn.state import load_state_dict, state_dict
 from ..optimisers import adjust
 from .state import TrainState
 
@@ -85,7 +86,7 @@ class EarlyStopping(Callback):
         if better:
             self.best, self.waited = value, 0
             if self.restore_best:
-                self.weights = state.model.state_dict()
+                self.weights = state_dict(state.model)
             return
         self.waited += 1
         if self.waited >= self.patience:
@@ -94,7 +95,7 @@ class EarlyStopping(Callback):
 
     def on_train_end(self, state: TrainState) -> None:
         if self.weights is not None:
-            state.model.load_state_dict(self.weights)
+            load_state_dict(state.model, self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited, "weights": self.weights}

@@ -75,20 +75,9 @@ def _epoch(state: TrainState, loss: Callable[..., Any], start: float) -> None:
     state.metrics = {}
     epoch_start = time.perf_counter() - state.epoch_seconds
     for batch in batches:
-        arguments = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-        value, grads = withgradient(lambda m, a=arguments: loss(m, *a), state.model)
-        state.loss, companions = _split(value)
-        _call(state, "on_loss")
-        if state.stop:  # before the update: the weights are still good
+        _step(state, loss, tuple(batch) if isinstance(batch, tuple | list) else (batch,))
+        if state.stop:
             return
-        update(state.opt, state.model, grads)
-        n = _length(arguments)
-        state.step += 1
-        state.batch += 1
-        state.observations += n
-        state.seen += n
-        for name, number in {"loss": state.loss, **companions}.items():
-            state.sums[name] = state.sums.get(name, 0.0) + number * n
         now = time.perf_counter()
         state.seconds, state.epoch_seconds = now - start, now - epoch_start
         _call(state, "on_step_end")
@@ -100,6 +89,22 @@ def _epoch(state: TrainState, loss: Callable[..., Any], start: float) -> None:
     state.batch = 0
     state.history.append(state.metrics)
     _call(state, "on_epoch_end")
+
+
+def _step(state: TrainState, loss: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    value, grads = withgradient(lambda m: loss(m, *arguments), state.model)
+    state.loss, companions = _split(value)
+    _call(state, "on_loss")
+    if state.stop:  # before the update: the weights are still good
+        return
+    update(state.opt, state.model, grads)
+    n = _length(arguments)
+    state.step += 1
+    state.batch += 1
+    state.observations += n
+    state.seen += n
+    for name, number in {"loss": state.loss, **companions}.items():
+        state.sums[name] = state.sums.get(name, 0.0) + number * n
 
 
 def _split(value: Any) -> tuple[float, dict[str, float]]:

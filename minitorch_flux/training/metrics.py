@@ -22,7 +22,7 @@ def accuracy(y_hat: Any, y: Any, axis: int = -1) -> float:
     same_device("accuracy", (y_hat, y))
     if not -y_hat.ndim <= axis < y_hat.ndim:
         raise ValueError(f"accuracy: y_hat of shape {y_hat.shape} has no axis {axis} with the classes' scores")
-    rest = tuple(np.delete(y_hat.shape, axis))
+    rest = y_hat.shape[: axis % y_hat.ndim] + y_hat.shape[axis % y_hat.ndim + 1 :]
     if y.shape == y_hat.shape:
         y = y.argmax(axis)
     elif y.shape != rest:

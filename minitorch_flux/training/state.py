@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backend.generator import Generator, default_generator
 from ..nn.module import walk
+from ..nn.state import load_state_dict, state_dict
 
 PARTS = ("model", "optimiser", "generators", "data", "progress", "callbacks")
 PROGRESS = ("epoch", "step", "batch", "observations", "seconds", "seen", "sums", "epoch_seconds", "history")
@@ -20,8 +21,8 @@ class TrainState:
     """One training run. Callbacks get it at every event and may set ``stop`` to a reason.
 
     ``epoch`` counts from 1 while an epoch runs (0 before the first), ``step`` counts updates over the whole run,
-    ``batch`` those of this epoch, ``batches`` is an epoch's number of them where it is known. ``loss`` is the last step's
-    value, ``metrics`` the current epoch's row of the history.
+    ``batch`` those of this epoch, ``batches`` is an epoch's number of them where it is known. ``loss`` is that of
+    the last step, ``metrics`` the current epoch's row of the history.
     """
 
     model: Any
@@ -51,7 +52,7 @@ class TrainState:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on: weights, optimiser, generators, place in the data, history."""
         return {
-            "model": self.model.state_dict(),
+            "model": state_dict(self.model),
             "optimiser": self.opt.state_dict(),
             "generators": {path: _get_state(g) for path, g in _generators(self.model).items()},
             "data": self.data.state_dict() if hasattr(self.data, "state_dict") else None,
@@ -78,14 +79,14 @@ class TrainState:
         if set(generators) != set(state["generators"]):
             raise ValueError(f"the checkpoint has random generators at {sorted(state['generators'])}, this model at "
                              f"{sorted(generators)}")
-        before = self.model.state_dict(), self.opt.state_dict()
+        before = state_dict(self.model), self.opt.state_dict()
         try:
-            self.model.load_state_dict(state["model"])
+            load_state_dict(self.model, state["model"])
             self.opt.load_state_dict(state["optimiser"])
             if state["data"] is not None:
                 self.data.load_state_dict(state["data"])
         except Exception:
-            self.model.load_state_dict(before[0])
+            load_state_dict(self.model, before[0])
             self.opt.load_state_dict(before[1])
             raise
         for path, g in generators.items():

@@ -51,7 +51,8 @@ def check(subscripts, *shapes, **keywords):
 ])
 @pytest.mark.parametrize("optimize", [True, False, "optimal"])
 def test_forms(subscripts, shapes, optimize):
-    check(subscripts, *shapes, optimize=optimize, layouts=optimize is True, dtypes=(np.float32,) if optimize is True else ())
+    dtypes = (np.float32,) if optimize is True else ()
+    check(subscripts, *shapes, optimize=optimize, layouts=optimize is True, dtypes=dtypes)
 
 
 @st.composite
@@ -84,10 +85,11 @@ def test_lists_of_numbers():
 
 def test_a_path():
     arrays = normal(2, 3), normal(3, 4), normal(4, 2)
+    product = arrays[0] @ arrays[1] @ arrays[2]
     path = np.einsum_path("ij,jk,kl->il", *arrays, optimize="optimal")[0]
     for plan in (path, path[1:], [(1, 2), (0, 1)], [(0, 1, 2)]):
         plan = plan if plan[0] == "einsum_path" else ["einsum_path", *plan]
-        np.testing.assert_allclose(einsum("ij,jk,kl->il", *arrays, optimize=plan).data, arrays[0] @ arrays[1] @ arrays[2])
+        np.testing.assert_allclose(einsum("ij,jk,kl->il", *arrays, optimize=plan).data, product)
 
 
 def test_against_torch():

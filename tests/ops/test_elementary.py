@@ -126,7 +126,8 @@ def test_binary(name, shapes):
 
 def test_arctan2_in_every_quadrant_against_torch():
     torch = pytest.importorskip("torch")
-    check_against_torch(elementary.arctan2, torch.arctan2, np.array([1.0, 1, -1, -1, 0]), np.array([1.0, -1, 1, -1, -2]))
+    y, x = np.array([1.0, 1, -1, -1, 0]), np.array([1.0, -1, 1, -1, -2])
+    check_against_torch(elementary.arctan2, torch.arctan2, y, x)
 
 
 @pytest.mark.parametrize("name", ["arctan2", "hypot"])

@@ -93,7 +93,7 @@ def test_empty():
     with pytest.warns(RuntimeWarning, match="invalid value"):
         assert np.isnan(ops.mean(np.zeros((0, 2)), 0).data).all()
     for name in ("max", "min", "argmax", "argmin"):
-        with pytest.raises(ValueError, match=rf"{name}: no elements to choose from over axis 0 of an input of shape \(0, 3\)"):
+        with pytest.raises(ValueError, match=rf"{name}: no elements to choose from over axis 0 .* shape \(0, 3\)"):
             getattr(ops, name)(np.zeros((0, 3)), 0)
         with pytest.raises(ValueError, match=f"{name}: no elements to choose from over axis None"):
             getattr(ops, name)(np.zeros((0, 3)))

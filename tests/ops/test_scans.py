@@ -12,7 +12,8 @@ from tests.oracles import axes_of, check_against_torch, check_operation, normal,
 @given(shape=shapes, data=st.data())
 def test_scans(name, shape, data):
     axis = data.draw(axes_of(len(shape), several=False))
-    check_operation(getattr(ops, name), normal(*shape), axis=axis, oracle=getattr(np, name), dtypes=(np.float16, np.float32))
+    check_operation(getattr(ops, name), normal(*shape), axis=axis, oracle=getattr(np, name),
+                    dtypes=(np.float16, np.float32))
 
 
 @pytest.mark.parametrize("name", ["cumsum", "cumprod"])

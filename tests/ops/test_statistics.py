@@ -25,8 +25,8 @@ def test_var_and_std(name, shape, keepdims, ddof, data):
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_against_torch(name, ddof):
     torch = pytest.importorskip("torch")
-    g = getattr(torch, name)
-    check_against_torch(getattr(ops, name), lambda x: g(x, dim=(0, 2), correction=ddof), normal(3, 2, 4), axis=(0, 2), ddof=ddof)
+    f, g = getattr(ops, name), getattr(torch, name)
+    check_against_torch(f, lambda x: g(x, dim=(0, 2), correction=ddof), normal(3, 2, 4), axis=(0, 2), ddof=ddof)
 
 
 def test_var_is_stable_and_std_is_safe():
@@ -71,7 +71,7 @@ def test_norm_at_zero_and_of_nothing():
 
 
 def test_norm_errors():
-    with pytest.raises(ValueError, match=r"norm: ord=2 is a norm of vectors, along one axis; got axis=None for the shape"):
+    with pytest.raises(ValueError, match=r"norm: ord=2 is a norm of vectors, along one axis; got axis=None"):
         ops.norm(np.ones((2, 3)), 2)
     with pytest.raises(ValueError, match="norm: ord must be positive"):
         ops.norm(np.ones(3), -1)

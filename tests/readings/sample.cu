@@ -36,10 +36,10 @@ KERNEL(moments)(const T* __restrict__ x, ACC* __restrict__ mean, ACC* __restrict
     }
 }
 
-// y = x in each row, through lane 0: reversed first, then turned back, with a ROW_SYNC between (rows, width).
-KERNEL(there_and_back)(const T* __restrict__ x, T* __restrict__ y, T* __restrict__ work, long long rows, int width) {
+// y = each row of x backwards, through `work`: what one lane wrote another one reads (rows, width).
+KERNEL(reversed)(const T* __restrict__ x, T* __restrict__ y, T* __restrict__ work, long long rows, int width) {
     ROWS(r, rows, width) {
-        LANES(j, width) work[r * width + width - 1 - j] = x[r * width + j];
+        LANES(j, width) work[r * width + j] = x[r * width + j];
         ROW_SYNC();
         LANES(j, width) y[r * width + j] = work[r * width + width - 1 - j];
     }

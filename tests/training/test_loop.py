@@ -78,7 +78,8 @@ def test_how_a_batch_becomes_arguments(batches):
 
 
 def test_batches_that_are_dicts_or_numbers():
-    state = train(lambda m, b: mse(m(b["x"])[:, 0], b["y"]), Dense(3, 1), DataLoader({"x": X, "y": X[:, 0]}, 10), Descent(0.1))
+    data = DataLoader({"x": X, "y": X[:, 0]}, 10)
+    state = train(lambda m, b: mse(m(b["x"])[:, 0], b["y"]), Dense(3, 1), data, Descent(0.1))
     assert state.observations == N
     state = train(lambda w, k: (w["a"] * k).sum(), {"a": Param(np.ones(2, np.float32))}, [1.0, 2.0], Descent(0.1))
     assert state.observations == 2

@@ -1,0 +1,48 @@
+// reductions.cu -- sums along axes (minitorch_flux/ops/reductions.py).
+//
+// Both kernels leave partial sums of at most `chunk` (rows of) elements, which the caller adds up: so the rounding error
+// stays small, there is work for all processors, and the order of the additions depends on the shape alone.
+//
+//   sum_rows      x (rows, width)     y[r, p] = sum of x[r, i], i in part p of the row
+//   sum_columns   x (outer, length)   y[o, p, j] = sum of x[o, i width + j], i in part p; `length` need not be a multiple
+//                                     of `width`
+//
+// Outputs are written (=), in ACC.
+#include "flux.h"
+
+KERNEL(sum_rows)(const T* __restrict__ x, ACC* __restrict__ y, long long rows, long long width, long long parts,
+                 long long chunk) {
+    ROWS(t, rows * parts, chunk) {
+        const long long start = t % parts * chunk;
+        const long long left = width - start;
+        const int n = (int)(left < chunk ? left : chunk);
+        const T* from = x + t / parts * width + start;
+        ACC s = 0;
+        LANES_SUM(s, j, n) s += ACC(from[j]);
+        s = row_sum(s);
+        ONE_LANE y[t] = s;
+    }
+}
+
+KERNEL(sum_columns)(const T* __restrict__ x, ACC* __restrict__ y, long long outer, long long length, long long width,
+                    long long parts, long long chunk) {
+    ROWS(t, outer * parts, chunk * width) {
+        const long long start = t % parts * chunk * width;
+        const long long left = length - start;
+        const long long n = left < chunk * width ? left : chunk * width;
+        const T* from = x + t / parts * length + start;
+        ACC* to = y + t * width;
+        LANES(j, width) to[j] = 0;
+        long long i = 0;
+        for (; i + 8 * width <= n; i += 8 * width) {
+            const T *a = from + i, *b = a + width, *c = b + width, *d = c + width;
+            const T *e = d + width, *f = e + width, *g = f + width, *h = g + width;
+            LANES(j, width) to[j] += ((ACC(a[j]) + ACC(b[j])) + (ACC(c[j]) + ACC(d[j])))
+                                   + ((ACC(e[j]) + ACC(f[j])) + (ACC(g[j]) + ACC(h[j])));
+        }
+        for (; i < n; i += width) {
+            const long long m = n - i < width ? n - i : width;
+            LANES(j, m) to[j] += ACC(from[i + j]);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+"""CUDA's compiler on every kernel for every architecture, with no GPU: no error, no warning, no spilled register."""
+
+import itertools
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minitorch_flux.readings import KernelBuildError, KernelError, nvrtc
+from minitorch_flux.readings.arguments import accumulation_dtype
+from minitorch_flux.readings.nvrtc import architectures, compile_cuda, cuda_text, nvrtc_version, warnings_of
+from minitorch_flux.readings.source import kernels_folder, parse_file, read_kernels
+
+needs_nvrtc = pytest.mark.skipif(nvrtc_version() is None, reason=nvrtc.INSTALL_NVRTC)
+
+HERE = Path(__file__).parent
+FILES = [*sorted(kernels_folder().glob("*.cu")), HERE / "sample.cu", HERE / "integers.cu"]
+ARCHITECTURES = (75, 80, 90, 100, 120)
+
+
+def types_of(name):
+    if name == "bfloat16":  # a type of ml_dtypes, which need not be here
+        return {"T": SimpleNamespace(name="bfloat16"), "ACC": np.dtype("float32")}
+    return {"T": np.dtype(name), "ACC": accumulation_dtype(np.dtype(name))}
+
+
+def variants(source):
+    """The sets of constants and types that a file declares, in every combination."""
+    for constants, types in itertools.product(source.constants or ({},), source.types or ({},)):
+        yield constants, {key: np.dtype(value) for key, value in types.items()}
+
+
+def check(source, constants, types, dtype, architecture):
+    text = cuda_text(source, types_of(dtype) | types, constants)
+    program = compile_cuda(text, source.name, architecture)
+    what = f"{source.name} {constants} {dtype} sm_{architecture}"
+    assert not warnings_of(program.log), what
+    assert program.usage, what
+    for kernel, usage in program.usage.items():
+        assert usage.spilled == 0, f"{what}: {kernel} spills {usage.spilled} bytes"
+        assert usage.registers * 512 <= 65536, f"{what}: {kernel} takes {usage.registers} registers in 512 threads"
+        assert usage.shared <= 48 << 10, f"{what}: {kernel}"
+    return program
+
+
+def skip_unless_known(architecture):
+    if architecture not in architectures():
+        pytest.skip(f"this NVRTC does not know sm_{architecture}")
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
+def test_every_architecture(file, architecture):
+    skip_unless_known(architecture)
+    source = read_kernels(file)
+    constants, types = next(variants(source))
+    for dtype in ("float32", "float64"):
+        program = check(source, constants, types, dtype, architecture)
+        assert program.kind == "cubin"
+        assert program.code[:4] == b"\x7fELF"
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
+def test_every_constant_and_type(file):
+    """And together they build every kernel of the file."""
+    source = read_kernels(file)
+    built = set()
+    for constants, types in variants(source):
+        built |= set(check(source, constants, types, "float32", 90).usage)
+    assert built == set(source.kernels)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
+def test_16_bit_types(file, dtype):
+    if not nvrtc._include_options():
+        pytest.skip("pip install nvidia-cuda-runtime for CUDA's headers")
+    source = read_kernels(file)
+    constants, types = next(variants(source))
+    check(source, constants, types, dtype, 90)
+
+
+@needs_nvrtc
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
+def test_everything(file, architecture):
+    skip_unless_known(architecture)
+    source = read_kernels(file)
+    for (constants, types), dtype in itertools.product(variants(source), ("float32", "float64")):
+        check(source, constants, types, dtype, architecture)
+
+
+FLOAT = types_of("float32")
+
+
+@needs_nvrtc
+def test_an_error_names_the_file_and_the_line():
+    source = parse_file(Path("/some/broken.cu"), "\nKERNEL(a)(T* y, int n) {\n    EACH(i, n) y[i] = nowhere;\n}\n")
+    with pytest.raises(
+        KernelBuildError, match=r"NVRTC refused broken.cu for sm_90:\n/some/broken.cu\(3\): error: .*nowhere"
+    ):
+        compile_cuda(cuda_text(source, FLOAT, {}), source.name, 90)
+
+
+@needs_nvrtc
+def test_warnings_are_seen():
+    source = parse_file(
+        Path("sloppy.cu"), "KERNEL(a)(T* y, int n) {\n    int unused = 3;\n    EACH(i, n) y[i] = 1;\n}\n"
+    )
+    (warning, *_) = warnings_of(compile_cuda(cuda_text(source, FLOAT, {}), source.name, 90).log)
+    assert warning.startswith("sloppy.cu(2): warning")
+
+
+@needs_nvrtc
+def test_registers_and_spills_are_read():
+    many = " ".join(f"float v{i} = y[i * n + {i}];" for i in range(300))
+    total = " ".join(f"y[i * n + {299 - i}] = v{i} * v{(i * 7) % 300};" for i in range(300))
+    text = f"KERNEL(a)(T* y, int n) {{ EACH(i, n) {{ {many} ROW_SYNC(); {total} }} }}\n"
+    text += "KERNEL(b)(T* y, int n) { ROWS(r, n, 1) { SHARED(T, part, 32); ONE_LANE part[0] = 1; ROW_SYNC(); y[r] = part[0]; } }"
+    program = compile_cuda(cuda_text(parse_file(Path("many.cu"), text), FLOAT, {}), "many.cu", 90)
+    assert program.usage["a"].spilled > 0
+    assert program.usage["a"].registers > 200
+    assert program.usage["b"].spilled == 0
+    assert program.usage["b"].shared >= 128
+
+
+@needs_nvrtc
+def test_architectures_of_the_future_and_of_the_past():
+    source = read_kernels(HERE / "sample.cu")
+    text = cuda_text(source, FLOAT, {})
+    program = compile_cuda(text, source.name, 999)
+    assert program.kind == "ptx"
+    assert f".target sm_{max(architectures())}".encode() in program.code
+    with pytest.raises(KernelError, match=f"has no code for sm_20; it begins at sm_{min(architectures())}"):
+        compile_cuda(text, source.name, 20)
+
+
+@needs_nvrtc
+def test_missing_headers_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(nvrtc, "_include_options", list)
+    source = read_kernels(HERE / "sample.cu")
+    with pytest.raises(
+        KernelBuildError, match="cuda_fp16.h(.*\n)*.*pip install nvidia-cuda-nvrtc .and nvidia-cuda-runtime"
+    ):
+        compile_cuda(cuda_text(source, types_of("float16"), {}), source.name, 90)
+
+
+def test_no_nvrtc(monkeypatch):
+    monkeypatch.setattr(nvrtc, "_nvrtc", lambda: None)
+    architectures.cache_clear()
+    try:
+        assert nvrtc_version() is None
+        assert architectures() == ()
+        with pytest.raises(KernelError, match="no NVRTC to compile x.cu: install CUDA's compiler: pip install"):
+            compile_cuda("", "x.cu", 90)
+    finally:
+        architectures.cache_clear()
+
+
+def test_where_nvrtc_is_looked_for(monkeypatch, tmp_path):
+    wheel = tmp_path / "site" / "nvidia" / "cu13" / "lib"
+    wheel.mkdir(parents=True)
+    for name in ("libnvrtc.so.13", "libnvrtc-builtins.so.13.0", "libnvrtc.alt.so.13"):
+        (wheel / name).touch()
+    toolkit = tmp_path / "cuda" / "lib64"
+    toolkit.mkdir(parents=True)
+    (toolkit / "libnvrtc.so.12").touch()
+    monkeypatch.setattr(nvrtc.sys, "path", [str(tmp_path / "site")])
+    monkeypatch.setenv("CUDA_PATH", str(tmp_path / "cuda"))
+    found = list(nvrtc._libraries())
+    assert found[:2] == [str(wheel / "libnvrtc.so.13"), str(toolkit / "libnvrtc.so.12")]
+    nvrtc._nvrtc.__wrapped__  # noqa: B018 - it is cached: the answer of this process stays
+    with pytest.raises(OSError, match="file too short|invalid"):
+        nvrtc.ctypes.CDLL(found[0])
+    assert os.path.exists(found[0])
+
+
+def test_types_that_cuda_does_not_have():
+    source = read_kernels(HERE / "sample.cu")
+    assert cuda_text(source, {"T": np.dtype("complex64"), "ACC": np.dtype("float32")}, {}) is None
