@@ -18,9 +18,8 @@ KERNEL(take_forward)(const T* __restrict__ x, const int64_t* __restrict__ index,
 }
 
 KERNEL(accumulate_rows)(const T* __restrict__ rows, const int64_t* __restrict__ order,
-                        const int64_t* __restrict__ start, ACC* __restrict__ y, long long m, long long n,
-                        long long width) {
-    ROWS(i, n, width * (m / n + 1)) {
+                        const int64_t* __restrict__ start, ACC* __restrict__ y, long long n, long long width) {
+    ROWS(i, n, width * (start[n] / n + 1)) {
         ACC* sum = y + i * width;
         const int64_t end = start[i + 1];
         int64_t k = start[i];

@@ -34,11 +34,9 @@ KERNEL(sum_columns)(const T* __restrict__ x, ACC* __restrict__ y, long long oute
         ACC* to = y + t * width;
         LANES(j, width) to[j] = 0;
         long long i = 0;
-        for (; i + 8 * width <= n; i += 8 * width) {
+        for (; i + 4 * width <= n; i += 4 * width) {
             const T *a = from + i, *b = a + width, *c = b + width, *d = c + width;
-            const T *e = d + width, *f = e + width, *g = f + width, *h = g + width;
-            LANES(j, width) to[j] += ((ACC(a[j]) + ACC(b[j])) + (ACC(c[j]) + ACC(d[j])))
-                                   + ((ACC(e[j]) + ACC(f[j])) + (ACC(g[j]) + ACC(h[j])));
+            LANES(j, width) to[j] += (ACC(a[j]) + ACC(b[j])) + (ACC(c[j]) + ACC(d[j]));
         }
         for (; i < n; i += width) {
             const long long m = n - i < width ? n - i : width;

@@ -253,14 +253,14 @@ indexing = KernelFile("indexing.cu")
 @accumulate_rows.kernel(accepts="contiguous float rows, at least one")
 def _(rows: Any, index: Any, n: int) -> Any:
     xp = array_module(rows)
-    m, width = rows.shape
+    width = rows.shape[1]
     if not (rows.size and is_float(rows.dtype)):
         return NotImplemented
     order = stable_order(index, n)
     start = xp.zeros(n + 1, xp.int64)
     xp.cumsum(xp.bincount(index, minlength=n), out=start[1:])
     y = empty((n, width), accumulator(rows.dtype), like=rows)
-    ran = indexing("accumulate_rows", rows, n, width, xp.ascontiguousarray(rows), order, start, y, m, n, width)
+    ran = indexing("accumulate_rows", rows, n, width, xp.ascontiguousarray(rows), order, start, y, n, width)
     return y.astype(rows.dtype, copy=False) if ran else NotImplemented
 
 

@@ -330,7 +330,7 @@ def count_nonzero(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor
 
 reductions = KernelFile("reductions.cu")
 
-FEW = 1 << 14
+FEW = 1 << 16
 """Fewer elements are added up by NumPy as quickly."""
 
 
@@ -360,9 +360,9 @@ def _(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) 
         sizes = [m for _, m in runs[:-1]]
     else:  # the last run is kept: columns, several beside each other where they are few
         rows = runs[-2][1]
-        beside = smaller(-(-256 // n), rows) if n < 64 else 1
+        beside = larger(smaller(-(-256 // n), rows // 32), 1)
         width = beside * n
-        chunk = larger(16384 // width, 8)
+        chunk = smaller(larger(65536 // width, 64), 512)
         parts, outer = -(-rows * n // (chunk * width)), x.size // (rows * n)
         y = empty((outer, parts * beside, n), accumulator(x.dtype), like=x)
         ran = reductions("sum_columns", x, outer * parts, width, x, y, outer, rows * n, width, parts, chunk)

@@ -10,6 +10,8 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Gradients, Param, Tensor
 from ..autograd.tree import Structure, items
 from ..backend import Array, DeviceError, device_of, is_array, is_float
@@ -193,7 +195,7 @@ def _parts(grads: Any, node: Node, path: str) -> dict[Any, Any]:
 
 def _as_gradient(g: Any, x: Array, path: str) -> Array:
     """The gradient of a leaf as an array of its shape, dtype and device."""
-    g = g.data if isinstance(g, Tensor) else g
+    g = g.data if isinstance(g, Tensor) else np.asarray(g) if isinstance(g, np.generic) else g
     if not is_array(g):
         raise TypeError(f"update: the gradient of {path} is a {type(g).__name__}, not an array of shape {x.shape}")
     if g.shape != x.shape:

@@ -11,6 +11,8 @@ from minitorch_flux.ops import indexing as ops
 from minitorch_flux.ops.diagonals import diag, diagonal, tril, triu
 from minitorch_flux.ops.positions import stable_order
 from minitorch_flux.ops.scattering import put_along_axis, scatter, scatter_add
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from minitorch_flux.readings.toolchain import toolchain
 
 # -- x[index] ----------------------------------------------------------------------------------------------------------
 
@@ -280,6 +282,22 @@ def test_the_kernels_of_this_page_ran():
     if launched == (0, 0):
         pytest.skip("no compiler here")
     assert launched == (1, 1)
+
+
+needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gpu_s_reading_in_the_emulator(dtype, how):
+    x, i = normal(6, 40, dtype=dtype), np.random.default_rng(0).integers(0, 5, (2, 205))
+    wanted = ops.take(x, i, 0).data, ops.accumulate_rows(x, A([4, 0, 4, 4, 4, 4]), 6)
+    with emulated(**how) as emulation:
+        got = ops.take(x, i, 0).data, ops.accumulate_rows(x, A([4, 0, 4, 4, 4, 4]), 6)
+    assert emulation.launches == 2
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 # -- take --------------------------------------------------------------------------------------------------------------

@@ -78,7 +78,8 @@ def test_limits(case, kernels, axis):
     with use_kernels(kernels):
         got = [f(x, axis).data for f in FUNCTIONS.values()]
         slopes = [
-            flux.vjp(lambda t, f=f: f(t, axis), x)[1](np.ones_like(y)) for f, y in ((softmax, got[0]), (logsumexp, got[2]))
+            flux.vjp(lambda t, f=f: f(t, axis), x)[1](np.ones_like(y))
+            for f, y in ((softmax, got[0]), (logsumexp, got[2]))
         ]
     for y, w in zip(got, wanted, strict=True):
         np.testing.assert_allclose(y, np.stack([w] * 5, axis=1 - axis) if w.ndim else np.full(5, w), rtol=1e-6)

@@ -162,12 +162,12 @@ SHAPES = [(3, 4), (), (5,), (0, 3), (1,), (40, 30)]
 
 def parameters(dtype, shapes=SHAPES, seed=0):
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(s).astype(dtype) for s in shapes]
+    return [np.asarray(rng.standard_normal(s), dtype) for s in shapes]
 
 
 def gradients(dtype, t, shapes=SHAPES):
     rng = np.random.default_rng(1000 + t)
-    return [(rng.standard_normal(s) * 10.0 ** rng.integers(-3, 2)).astype(dtype) for s in shapes]
+    return [np.asarray(rng.standard_normal(s) * 10.0 ** rng.integers(-3, 2), dtype) for s in shapes]
 
 
 def expected(row, dtype, steps):
@@ -305,7 +305,7 @@ def test_clip_norm_refuses_what_is_not_finite(bad, total):
     with pytest.raises(FloatingPointError, match=text):
         update(opt, model, grads)
     assert model["a"].version == model["b"].version == 0
-    assert opt["a"].states()["a"]["t"] == 0
+    assert opt["a"].states()["a"]["1.t"] == 0
     opt = setup(ClipNorm(1.0, throw=False, total=total), model)
     update(opt, model, grads)
     assert np.isnan(model["b"].data).any()
@@ -376,7 +376,7 @@ def test_prints():
 
 def test_other_spellings():
     assert Adam(lr=0.1, betas=[0.5, 0.6], epsilon=1e-3) == Adam(0.1, (0.5, 0.6), 1e-3)
-    assert Momentum(lr=0.1, momentum=0.5) == Nesterov(0.1, 0.5).replace() or Momentum(0.1, 0.5)
+    assert Momentum(lr=0.1, momentum=0.5) == Momentum(0.1, 0.5)
     assert Nesterov(momentum=0.5) == Nesterov(rho=0.5)
     assert RMSProp(alpha=0.5, momentum=0.1, centered=True) == RMSProp(rho=0.5, momentum=0.1, centred=True)
     assert WeightDecay(weight_decay=0.1) == WeightDecay(0.1)
@@ -384,7 +384,8 @@ def test_other_spellings():
     assert ClipGrad(clip_value=2) == ClipGrad(2)
     assert NAdam(decoupled_weight_decay=True) == NAdam(decoupled=True)
     assert Adam() != AMSGrad()
-    assert hash(Adam(0.1)) == hash(Adam(lr=np.float32(0.1).item())) or Adam(0.1) != Adam(np.float32(0.1))
+    assert Adam(np.float32(0.5)) == Adam(0.5)
+    assert hash(Adam(np.float32(0.5))) == hash(Adam(0.5))
 
 
 @pytest.mark.parametrize("cls", RULES)

@@ -36,9 +36,9 @@ def given(values, name="loss"):
 
 def test_the_base_does_nothing():
     results = []
-    for callbacks in ([], [Callback()]):
+    for extra in ([], [Callback()]):
         seed(0)
-        results.append(weights(run(*callbacks).model))
+        results.append(weights(run(*extra).model))
     assert results[0] == results[1]
     assert Callback().state_dict() == {}
     Callback().load_state_dict({})
