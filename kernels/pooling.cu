@@ -28,7 +28,8 @@ DEVICE void max_of_window(const T* __restrict__ plane, T* __restrict__ y, int* _
         const bool inside = !EDGE || (d >= 0 && d < s.D && h >= 0 && h < s.H && w >= 0 && w < s.W);
         const int place = (d * s.H + h) * s.W + w;
         const ACC v = inside ? ACC(plane[place]) : ACC(0);
-        const bool better = inside & ((at < 0) | (!(v <= best) & (best == best)));   // a NaN wins and stays
+        const bool first = EDGE ? at < 0 : k == 0;
+        const bool better = inside && (first || v > best || (v != v && best == best));     // a NaN wins and stays
         best = better ? v : best;
         at = better ? place : at;
     }
@@ -128,7 +129,7 @@ template <class Value> DEVICE void give_line(T* __restrict__ line, int W, int OW
 
 struct Winners {
     const T* dy; const int* arg; int place;      // of pixel 0 of the line
-    DEVICE_MEMBER ACC operator()(int o, int w) const { return arg[o] == place + w ? ACC(dy[o]) : ACC(0); }
+    DEVICE_MEMBER ACC operator()(int o, int w) const { const ACC g = ACC(dy[o]); return arg[o] == place + w ? g : ACC(0); }
 };
 struct Shares {
     const T* dy; const T* count;

@@ -5,10 +5,10 @@
 //   rmsprop_update    v = rho v + c g^2;  w = v - a^2,  a = rho a + (1 - rho) g  (a missing: w = v)
 //                     d = g / (sqrt(w) + eps);  u = momentum u + d;  x -= rate u    (u missing: x -= rate d)
 //   adam_update       m = b1 m + c1 g;  v = b2 v + c2 (g - belief m)^2 + floor;  w = v, or top = max(top, v)
-//                     x -= shrink x + (nu g + mu m) / (scale sqrt(w) + eps)
+//                     x = keep x - (nu g + mu m) / (scale sqrt(w) + eps)
 //   adamax_update     m = b1 m + c1 g;  u = max(b2 u, |g| + eps);  x -= rate m / u
 //   adadelta_update   v = rho v + c g^2;  d = g sqrt(u + eps) / sqrt(v + eps);  u = rho u + c d^2;  x -= rate d
-//   lion_update       s = sign(b1 m + c1 g);  m = b2 m + c2 g;  x -= shrink x + rate s
+//   lion_update       s = sign(b1 m + c1 g);  m = b2 m + c2 g;  x = keep x - rate s
 //
 // A row is a chunk of one parameter.  Chunk c begins at byte x_at[c] of x, at byte dx_at[c] of dx and at element at[c]
 // of the state arrays, and has width elements, or the left[c] that there are up to its parameter's end.  Where x or dx
@@ -74,7 +74,7 @@ KERNEL(rmsprop_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL
 
 KERNEL(adam_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
                     const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
-                    ACC* m, ACC* v, OPTIONAL ACC* top, ACC sign, ACC decay, ACC shrink, ACC b1, ACC c1, ACC b2, ACC c2,
+                    ACC* m, ACC* v, OPTIONAL ACC* top, ACC sign, ACC decay, ACC keep, ACC b1, ACC c1, ACC b2, ACC c2,
                     ACC belief, ACC floor, ACC scale, ACC eps, ACC nu, ACC mu) {
     ROWS(c, chunks, width) {
         T* xs = place(x, x_at[c]);
@@ -91,7 +91,7 @@ KERNEL(adam_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL co
                 w = f_max(ts[j], w);
                 ts[j] = w;
             }
-            xs[j] = (T)(xj - (shrink * xj + (nu * g + mu * mj) / (scale * f_sqrt(w) + eps)));
+            xs[j] = (T)(keep * xj - (nu * g + mu * mj) / (scale * f_sqrt(w) + eps));
         }
     }
 }
@@ -135,7 +135,7 @@ KERNEL(adadelta_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONA
 
 KERNEL(lion_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
                     const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
-                    ACC* m, ACC sign, ACC decay, ACC shrink, ACC rate, ACC b1, ACC c1, ACC b2, ACC c2) {
+                    ACC* m, ACC sign, ACC decay, ACC keep, ACC rate, ACC b1, ACC c1, ACC b2, ACC c2) {
     ROWS(c, chunks, width) {
         T* xs = place(x, x_at[c]);
         const T* gs = place(dx, dx_at[c]);
@@ -145,7 +145,7 @@ KERNEL(lion_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL co
             const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
             const ACC s = sign_of(b1 * ms[j] + c1 * g);
             ms[j] = b2 * ms[j] + c2 * g;
-            xs[j] = (T)(xj - (shrink * xj + rate * s));
+            xs[j] = (T)(keep * xj - rate * s);
         }
     }
 }

@@ -13,9 +13,11 @@ from typing import Any
 from . import data, losses
 from .autograd import (
     Buffer,
+    CheckError,
     Param,
     TapeError,
     Tensor,
+    check,
     custom_gradient,
     debug,
     gradient,
@@ -256,6 +258,7 @@ __all__ = [
     "CSVLog",
     "Callback",
     "Chain",
+    "CheckError",
     "Checkpoint",
     "ClipGrad",
     "ClipNorm",
@@ -314,6 +317,7 @@ __all__ = [
     "cbrt",
     "ceil",
     "celu",
+    "check",
     "chunk",
     "clip",
     "concatenate",

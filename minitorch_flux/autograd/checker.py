@@ -8,7 +8,6 @@ flux.check(lambda m, x: loss(m(x), y), model, x)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,16 @@ class CheckError(AssertionError):
         self.name, self.index, self.got, self.wanted = name, index, got, wanted
 
 
-@dataclass
 class Report:
-    """What ``check`` compared: printed, it is a table with the largest relative errors."""
+    """What ``check`` compared: printed, it is a table with the largest relative errors.
 
-    title: str
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    order: int = 2
-    kinks: int = 0
+    ``rows``: mode, name, shape, errors of the first and second derivatives, how compared. ``notes``: further lines.
+    """
+
+    def __init__(self, title: str, order: int) -> None:
+        self.title, self.order = title, order
+        self.rows: list[tuple[str, ...]] = []
+        self.notes: list[str] = []
 
     def __str__(self) -> str:
         head = ("mode", "gradient by", "shape", "first", "second")[: 3 + self.order] + ("compared",)
@@ -92,7 +92,7 @@ def check(
                 "check: nothing to differentiate: no input is a floating-point array and there are no parameters"
             )
         name = type(f).__name__ if isinstance(f, Structure) else getattr(f, "__name__", type(f).__name__)
-        report = Report(f"{name}: the gradients agree with finite differences; largest relative errors", order=order)
+        report = Report(f"{name}: the gradients agree with finite differences; largest relative errors", order)
         checker = _Checker(subject, report, tolerance, few, directions, seed)
         try:
             for train in (True, False) if subject.has_modes else (None,):
@@ -126,8 +126,8 @@ class _Checker:
         mode = {None: "", True: "train", False: "test"}[train]
         for leaf, row in zip(self.subject.leaves, rows, strict=True):
             self.report.rows.append((mode, leaf.name, str(leaf.value.shape), *row))
-        if self.differences.kinks > self.report.kinks:
-            kinks, self.report.kinks = self.differences.kinks - self.report.kinks, self.differences.kinks
+        kinks, self.differences.kinks = self.differences.kinks, 0
+        if kinks:
             self.report.notes.append(f"derivatives at kinks{self.where}: {kinks}, between the one-sided ones")
 
     # -- the value -----------------------------------------------------------------------------------------------------
@@ -161,9 +161,9 @@ class _Checker:
             if not np.array_equal(y, z):
                 index = _first_index(y != z)
                 raise CheckError(
-                    f"the function is not deterministic{self.where}: output {i} at {index} is {y[index]:.12g} and, called "
-                    f"again with the same inputs and state, {z[index]:.12g}; draw random numbers from a flux.Generator "
-                    "that the layer holds, or from the default one",
+                    f"the function is not deterministic{self.where}: output {i} at {index} is {y[index]:.12g} and, "
+                    f"called again with the same inputs and state, {z[index]:.12g}; draw random numbers from a "
+                    "flux.Generator that the layer holds, or from the default one",
                     f"output {i}",
                     index,
                     float(z[index]),
@@ -241,8 +241,8 @@ class _Checker:
         except Disagreement as found:
             at = "in a random direction" if found.index is None else f"at index {found.index}"
             raise CheckError(
-                f"the {what} by {name} {at} is {found.gradient:.12g}, but finite differences give {found.differences:.12g}"
-                f"{self.where}",
+                f"the {what} by {name} {at} is {found.gradient:.12g}, but finite differences give "
+                f"{found.differences:.12g}{self.where}",
                 name,
                 found.index,
                 found.gradient,
@@ -258,7 +258,7 @@ class _Checker:
         self._against_references(dys, exact, setting, 1e-9)
         lower = [leaf.dtype for leaf in self.subject.leaves if leaf.dtype != np.float64]
         if lower:
-            own = replace(setting, exact=False)
+            own = setting._replace(exact=False)
             near = float(max(_digits(d) for d in lower)) ** 0.5
             values = self._both(dys, own)
             self._against_references(dys, values, own, near)
@@ -279,7 +279,7 @@ class _Checker:
     def _against_references(
         self, dys: Arrays, values: list[tuple[str, np.ndarray]], setting: Setting, tolerance: float
     ) -> None:
-        references = self._both(dys, replace(setting, kernels=False))
+        references = self._both(dys, setting._replace(kernels=False))
         for k, ((name, a), (_, b)) in enumerate(zip(values, references, strict=True)):
             if _difference(a, b) > tolerance:
                 culprit = self._culprit(dys, k, b, setting, tolerance)
@@ -321,7 +321,7 @@ class _Checker:
                 setting = Setting(here, exact=False, train=train)
                 dys = [self.rng.standard_normal(y.shape) for y in self.subject.value(self.points, setting)]
                 near = float(max(_digits(leaf.dtype) for leaf in self.subject.leaves)) ** 0.5
-                there = self._both(dys, replace(setting, device=other))
+                there = self._both(dys, setting._replace(device=other))
                 for (name, a), (_, b) in zip(self._both(dys, setting), there, strict=True):
                     self._same(name, a, b, near, f"{name} on {here}", f"on {other}")
             self.report.notes.append(f"{here} against {other}: the same")

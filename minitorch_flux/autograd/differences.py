@@ -10,7 +10,6 @@ gradient must lie between the derivatives from the left and from the right.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,25 +21,23 @@ Function = Callable[[np.ndarray], tuple[float, float]]
 """A number as a function of one array, and the sum of the absolute values that it was added up from."""
 
 
-@dataclass
 class Disagreement(Exception):
-    """A gradient that differs from the differences, and where."""
+    """A gradient that differs from the differences, and where (None: along many elements together)."""
 
-    index: tuple[int, ...] | None
-    gradient: float
-    differences: float
+    def __init__(self, index: tuple[int, ...] | None, gradient: float, differences: float) -> None:
+        super().__init__(index, gradient, differences)
+        self.index, self.gradient, self.differences = index, gradient, differences
 
 
-@dataclass
 class Differences:
-    """How to compare: each element of arrays up to ``few``, else ``directions`` random ones."""
+    """How to compare: each element of arrays up to ``few``, else ``directions`` random ones.
 
-    tolerance: float
-    few: int
-    directions: int
-    rng: Any
-    kinks: int = 0
-    worst: float = field(default=0.0)  # the largest error so far, relative to the gradient
+    ``worst`` is the largest error of the last comparison, relative to the gradient; ``kinks`` counts those met so far.
+    """
+
+    def __init__(self, tolerance: float, few: int, directions: int, rng: Any) -> None:
+        self.tolerance, self.few, self.directions, self.rng = tolerance, few, directions, rng
+        self.kinks, self.worst = 0, 0.0
 
     def compare(self, x: np.ndarray, gradient: np.ndarray, f: Function) -> str:
         """Hold ``gradient`` against differences of ``f`` at ``x``; says in words what was compared."""

@@ -10,8 +10,7 @@ import functools
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ from .tree import Structure, items
 Arrays = list[np.ndarray]
 
 
-@dataclass
-class Leaf:
+class Leaf(NamedTuple):
     """One array to differentiate by: a parameter, or a part of an input (``param`` is None)."""
 
     name: str
@@ -35,9 +33,8 @@ class Leaf:
     param: Param | None = None
 
 
-@dataclass(frozen=True)
-class Setting:
-    """How to evaluate: on which device, in float64 or in the dtypes given, with kernels or references, in which mode."""
+class Setting(NamedTuple):
+    """How to evaluate: on which device, in float64 or the dtypes given, with kernels or references, in which mode."""
 
     device: str
     exact: bool = True

@@ -91,7 +91,9 @@ def check_agg(name: str, agg: Any) -> None:
 
 
 def aggregate(name: str, losses: Tensor, agg: Agg, weight: Tensor | None = None) -> Any:
-    """Put weighted losses together: their sum, sum(losses) / sum(weight), themselves, or ``agg(losses)``.
+    """Put weighted losses together: sum(losses) / sum(weight), their sum, themselves, or ``agg(losses)``.
+
+    The mean of none is NaN.
 
     ``losses`` are multiplied by their weights already; ``weight`` are these weights (None: all are 1).
     """
@@ -102,7 +104,9 @@ def aggregate(name: str, losses: Tensor, agg: Agg, weight: Tensor | None = None)
         return losses
     if agg == "sum":
         return losses.sum()
-    return losses.mean() if weight is None else losses.sum() / weight.sum()
+    if weight is not None:
+        return losses.sum() / weight.sum()
+    return losses.mean() if losses.size else losses.sum() * math.nan
 
 
 def aggregate_elements(name: str, losses: Tensor, agg: Agg, weight: Any) -> Any:

@@ -22,8 +22,10 @@ from ..backend import accumulator, array_function, array_module, as_array, empty
 from ..readings import KernelFile
 from .activation_table import ROWS, Row
 from .arithmetic import absolute
+from .axes import normalise_axis
 from .comparisons import clip, maximum, minimum, where
 from .elementary import exp, expm1, log1p
+from .elementwise import as_tensor
 
 
 class Activation:
@@ -190,9 +192,9 @@ def _(
     if b is None:
         ran = activations("activation_forward", z, 1, n, z, y, p, n, constants=constants)
     else:
-        if b.dtype != dtype or not b.flags.c_contiguous:
+        channels = z.shape[axis]
+        if b.shape != (channels,) or b.dtype != dtype or not b.flags.c_contiguous:
             return NotImplemented
-        channels = b.size
         inner = math.prod(z.shape[axis + 1 if axis != -1 else z.ndim :])
         rows = n // inner
         if inner == 1:
@@ -253,7 +255,7 @@ def activation_of(f: Any) -> Activation | None:
     return f if isinstance(f, Activation) else None
 
 
-def _bias_act(z: Any, b: Any, axis: int = 1, activation: Activation | None = None) -> tuple[Any, Any]:
+def _bias_act(z: Any, b: Any, axis: int, activation: Activation) -> tuple[Any, Any]:
     """``(y, saved)``."""
     if activation.from_output:
         y = bias_act_forward(z, b, axis, activation)
@@ -281,37 +283,47 @@ _bias_act_operation = operation(
 
 
 def bias_act(z: Any, b: Any, axis: int = 1, activation: Any = None) -> Tensor:
-    """act(z + b): ``z`` (..., C, ...) with ``b`` (C,) along ``axis``, or None; ``activation`` defaults to relu."""
-    activation = activation_of(relu if activation is None else activation)
-    return _bias_act_operation(z, b, axis=axis, activation=activation)
+    """act(z + b): ``z`` (..., C, ...) with ``b`` (C,) along ``axis``, or None; ``activation`` defaults to relu.
+
+    Raises ValueError for a ``b`` of another shape, TypeError for a function that is not one of this file.
+    """
+    act = activation_of(relu if activation is None else activation)
+    if act is None:
+        raise TypeError(f"bias_act: the activation must be one of minitorch_flux.ops.activations, got {activation!r}; "
+                        "apply another function to z + b")
+    z, b = as_tensor(z), None if b is None else as_tensor(b)
+    axis = normalise_axis("bias_act", axis, z.ndim, z.shape)
+    if b is not None and b.shape != (z.shape[axis],):
+        raise ValueError(f"bias_act: axis {axis} of z (shape {z.shape}) has size {z.shape[axis]}, so b must have shape "
+                         f"({z.shape[axis]},), got {b.shape}")
+    return _bias_act_operation(z, b, axis=axis, activation=act)
 
 
-_ALL = {row.name: (_Identity if row.name == "identity" else Activation)(row) for row in ROWS}
-ACTIVATIONS: dict[str, Activation] = _ALL
+ACTIVATIONS = {row.name: (_Identity if row.name == "identity" else Activation)(row) for row in ROWS}
 """Every activation by name, in the order of kernels/activations.cu."""
 
-identity = _ALL["identity"]
-sigmoid = σ = _ALL["sigmoid"]
-hardsigmoid = _ALL["hardsigmoid"]
-logsigmoid = _ALL["logsigmoid"]
-hardtanh = _ALL["hardtanh"]
-tanh = _ALL["tanh"]
-relu = _ALL["relu"]
-leakyrelu = _ALL["leakyrelu"]
-relu6 = _ALL["relu6"]
-elu = _ALL["elu"]
-gelu = _ALL["gelu"]
-gelu_erf = _ALL["gelu_erf"]
-swish = _ALL["swish"]
-hardswish = _ALL["hardswish"]
-lisht = _ALL["lisht"]
-selu = _ALL["selu"]
-celu = _ALL["celu"]
-softplus = _ALL["softplus"]
-softsign = _ALL["softsign"]
-logcosh = _ALL["logcosh"]
-mish = _ALL["mish"]
-tanhshrink = _ALL["tanhshrink"]
-softshrink = _ALL["softshrink"]
-hardshrink = _ALL["hardshrink"]
-trelu = _ALL["trelu"]
+identity = ACTIVATIONS["identity"]
+sigmoid = σ = ACTIVATIONS["sigmoid"]
+hardsigmoid = ACTIVATIONS["hardsigmoid"]
+logsigmoid = ACTIVATIONS["logsigmoid"]
+hardtanh = ACTIVATIONS["hardtanh"]
+tanh = ACTIVATIONS["tanh"]
+relu = ACTIVATIONS["relu"]
+leakyrelu = ACTIVATIONS["leakyrelu"]
+relu6 = ACTIVATIONS["relu6"]
+elu = ACTIVATIONS["elu"]
+gelu = ACTIVATIONS["gelu"]
+gelu_erf = ACTIVATIONS["gelu_erf"]
+swish = ACTIVATIONS["swish"]
+hardswish = ACTIVATIONS["hardswish"]
+lisht = ACTIVATIONS["lisht"]
+selu = ACTIVATIONS["selu"]
+celu = ACTIVATIONS["celu"]
+softplus = ACTIVATIONS["softplus"]
+softsign = ACTIVATIONS["softsign"]
+logcosh = ACTIVATIONS["logcosh"]
+mish = ACTIVATIONS["mish"]
+tanhshrink = ACTIVATIONS["tanhshrink"]
+softshrink = ACTIVATIONS["softshrink"]
+hardshrink = ACTIVATIONS["hardshrink"]
+trelu = ACTIVATIONS["trelu"]

@@ -40,21 +40,22 @@ class Piece:
             dx = batch.dx[self.lo : self.hi].astype(batch.accumulator, copy=False)
         return self._flat(batch.arrays), dx, *(None if s is None else s[self.place : end] for s in state)
 
-    def step(self, step: Array) -> None:
-        """Subtract ``step`` from the parameters, or hand it on as the gradient of the batch's next rule."""
+    def step(self, step: Array, keep: float = 1.0) -> None:
+        """``x = keep x - step`` for the parameters, or hand ``x - (keep x - step)`` on to the batch's next rule."""
         batch = self.batch
         if not batch.final:
-            batch.dx[self.lo : self.hi] = step
+            batch.dx[self.lo : self.hi] = step if keep == 1.0 else step + (1.0 - keep) * self._flat(batch.arrays)
         elif self.block is not None:
-            self._subtract(batch.arrays[self.parameters.start].reshape(-1)[self.block], step)
+            self._move(batch.arrays[self.parameters.start].reshape(-1)[self.block], step, keep)
         else:
             start = 0
             for x in batch.arrays[self.parameters]:
-                self._subtract(x, step[start : start + x.size].reshape(x.shape))
+                self._move(x, step[start : start + x.size].reshape(x.shape), keep)
                 start += x.size
 
-    def _subtract(self, x: Array, step: Array) -> None:
-        self.batch.xp.subtract(x, step, out=x, casting="unsafe")  # 16-bit: the one rounding
+    def _move(self, x: Array, step: Array, keep: float) -> None:
+        kept = x if keep == 1.0 else keep * x.astype(step.dtype, copy=False)
+        self.batch.xp.subtract(kept, step, out=x, casting="unsafe")  # 16-bit: the one rounding
 
 
 class Batch:

@@ -88,9 +88,9 @@ def logitcrossentropy_forward(
     total = q.sum(axis=axis, keepdims=True)
     with np.errstate(invalid="ignore"):
         fit = xp.where(q == 0, 0, q * z).sum(axis=axis)
-    losses = scale * ((total * xp.log(s)).squeeze(axis) - fit)
+    losses = (total * xp.log(s)).squeeze(axis) - fit
     slope = scale * (xp.exp(z) / s * total - q)
-    loss = losses if agg == "none" else losses.sum()
+    loss = losses if agg == "none" else losses.sum() * scale
     return loss.astype(x.dtype, copy=False), slope.astype(x.dtype, copy=False)
 
 

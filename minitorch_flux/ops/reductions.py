@@ -360,7 +360,7 @@ def _(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) 
         sizes = [m for _, m in runs[:-1]]
     else:  # the last run is kept: columns, several beside each other where they are few
         rows = runs[-2][1]
-        beside = larger(smaller(-(-256 // n), rows // 32), 1)
+        beside = larger(smaller(-(-512 // n), rows // 32), 1)
         width = beside * n
         chunk = smaller(larger(65536 // width, 64), 512)
         parts, outer = -(-rows * n // (chunk * width)), x.size // (rows * n)

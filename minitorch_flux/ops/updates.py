@@ -5,10 +5,10 @@
     rmsprop_update    v = rho v + c g^2;  w = v - a^2,  a = rho a + (1 - rho) g  (no a: w = v)
                       d = g / (sqrt(w) + eps);  u = momentum u + d;  x -= rate u    (no u: x -= rate d)
     adam_update       m = b1 m + c1 g;  v = b2 v + c2 (g - belief m)^2 + floor;  w = v, or top = max(top, v)
-                      x -= shrink x + (nu g + mu m) / (scale sqrt(w) + eps)
+                      x = keep x - (nu g + mu m) / (scale sqrt(w) + eps)
     adamax_update     m = b1 m + c1 g;  u = max(b2 u, |g| + eps);  x -= rate m / u
     adadelta_update   v = rho v + c g^2;  d = g sqrt(u + eps) / sqrt(v + eps);  u = rho u + c d^2;  x -= rate d
-    lion_update       s = sign(b1 m + c1 g);  m = b2 m + c2 g;  x -= shrink x + rate s
+    lion_update       s = sign(b1 m + c1 g);  m = b2 m + c2 g;  x = keep x - rate s
 
 Every optimiser is one of these with its own coefficients: see ``optimisers``. Each works on a ``Batch``, all parameters
 that take the same step, so that a kernel (kernels/updates.cu) is launched once for all of them. The state arrays m, v,
@@ -109,7 +109,7 @@ def adam_update(
     top: Array | None,
     sign: float,
     decay: float,
-    shrink: float,
+    keep: float,
     b1: float,
     c1: float,
     b2: float,
@@ -129,7 +129,7 @@ def adam_update(
         r = g - belief * m_
         v_[...] = b2 * v_ + c2 * r * r + floor
         w = v_ if top_ is None else batch.xp.maximum(top_, v_, out=top_)
-        piece.step(shrink * x + (nu * g + mu * m_) / (scale * batch.xp.sqrt(w) + eps))
+        piece.step((nu * g + mu * m_) / (scale * batch.xp.sqrt(w) + eps), keep)
 
 
 @_update
@@ -174,7 +174,7 @@ def lion_update(
     m: Array,
     sign: float,
     decay: float,
-    shrink: float,
+    keep: float,
     rate: float,
     b1: float,
     c1: float,
@@ -187,4 +187,4 @@ def lion_update(
         g = sign * dx + decay * x
         s = batch.xp.sign(b1 * m_ + c1 * g)
         m_[...] = b2 * m_ + c2 * g
-        piece.step(shrink * x + rate * s)
+        piece.step(rate * s, keep)

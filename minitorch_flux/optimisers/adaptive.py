@@ -157,11 +157,11 @@ class _AdamFamily(Rule):
         belief: float = 0.0,
         floor: float = 0.0,
     ) -> None:
-        (b1, b2), decay, shrink = self.beta, self.weight_decay, 0.0
+        (b1, b2), decay, keep = self.beta, self.weight_decay, 1.0
         if self.decoupled:
-            decay, shrink = 0.0, self.eta * decay
+            decay, keep = 0.0, 1.0 - self.eta * decay
         sign = -1.0 if self.maximize else 1.0
-        adam_update(batch, *slots, sign, decay, shrink, b1, 1.0 - b1, b2, 1.0 - b2, belief, floor, scale, eps, nu, mu)
+        adam_update(batch, *slots, sign, decay, keep, b1, 1.0 - b1, b2, 1.0 - b2, belief, floor, scale, eps, nu, mu)
 
 
 class Adam(_AdamFamily):

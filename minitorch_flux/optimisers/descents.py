@@ -34,8 +34,8 @@ class Descent(Rule):
 class Momentum(Rule):
     """Momentum(eta=1e-3, rho=0.9, dampening=0, weight_decay=0, maximize=False)
 
-    Gradient descent with a heavy ball: ``u = rho * u + (1 - dampening) * g`` (at the first step ``u = g``),
-    ``x -= eta * u``, with ``g = dx + weight_decay * x`` (``-dx`` with ``maximize``). ``lr``, ``momentum`` are accepted
+    Gradient descent with a heavy ball: ``u = rho * u + (1 - dampening) * g`` (``u = g`` at the first step
+    and where rho is 0), ``x -= eta * u``, with ``g = dx + weight_decay * x`` (``-dx`` with ``maximize``). ``lr``, ``momentum`` are accepted
     for ``eta``, ``rho``. Source: torch.optim.SGD; Optimisers.jl's puts eta inside the velocity.
     """
 
@@ -57,7 +57,7 @@ class Momentum(Rule):
 
     def apply(self, batch: Batch, slots: Sequence[Any], numbers: dict[str, Any]) -> None:
         """Take one step."""
-        fresh = 1.0 - self.dampening if numbers["t"] else 1.0
+        fresh = 1.0 - self.dampening if numbers["t"] and self.rho else 1.0
         numbers["t"] += 1
         sign = -1.0 if self.maximize else 1.0
         momentum_update(batch, slots[0], sign, self.weight_decay, self.eta, self.rho, fresh, 0.0, 1.0)
@@ -109,4 +109,4 @@ class Lion(Rule):
         """Take one step."""
         (b1, b2), eta = self.beta, self.eta
         sign = -1.0 if self.maximize else 1.0
-        lion_update(batch, slots[0], sign, 0.0, eta * self.weight_decay, eta, b1, 1.0 - b1, b2, 1.0 - b2)
+        lion_update(batch, slots[0], sign, 0.0, 1.0 - eta * self.weight_decay, eta, b1, 1.0 - b1, b2, 1.0 - b2)

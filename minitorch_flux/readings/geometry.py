@@ -17,15 +17,17 @@ class Geometry:
     rows: int
 
 
-def geometry(rows: int, width: int, elementwise: bool) -> Geometry:
+def geometry(rows: int, width: int, elementwise: bool, most: int = 512) -> Geometry:
     """The launch of a kernel over `rows` rows of `width` elements.
 
     A short row (up to 256 elements) is a warp, eight to a block; a long one is a block of its own with four elements
     or more for each of at most 512 threads. Elementwise kernels (EACH) have a thread for each of rows * width elements.
+    `most`: how many threads of this kernel a block can have, for a kernel with many registers fewer than 512.
     """
+    whole = max(1, most // WARP) * WARP
     if elementwise:
-        blocks = -(-rows * width // 256)
-        return Geometry(max(1, min(blocks, LARGEST_GRID)), 256, 1)
-    lanes = WARP if width <= 256 else min(512, -(-width // 128) * WARP)
-    rows_per_block = 8 if lanes == WARP else 1
+        lanes = min(256, whole)
+        return Geometry(max(1, min(-(-rows * width // lanes), LARGEST_GRID)), lanes, 1)
+    lanes = WARP if width <= 256 else min(512, whole, -(-width // 128) * WARP)
+    rows_per_block = min(8, whole // WARP) if lanes == WARP else 1
     return Geometry(max(1, min(-(-rows // rows_per_block), LARGEST_GRID)), lanes, rows_per_block)

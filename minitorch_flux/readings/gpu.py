@@ -75,21 +75,22 @@ def launcher(
         return None
     cupy = array_module(like)
     pack = Packer(signature, types, cupy.ndarray)
-    functions: dict[int, Any] = {}  # by device: they may differ in architecture
+    functions: dict[int, tuple[Any, int]] = {}  # by device, for they may differ: the kernel and its threads at most
 
-    def load(device: Any) -> Any:
+    def load(device: Any) -> tuple[Any, int]:
         with _lock:
             if device.id not in functions:
                 path = build(text, source.name, int(device.compute_capability))
-                functions[device.id] = cupy.RawModule(path=str(path)).get_function(signature.name)
+                function = cupy.RawModule(path=str(path)).get_function(signature.name)
+                functions[device.id] = function, function.max_threads_per_block
         return functions[device.id]
 
     def launch(rows: int, width: int, args: tuple[Any, ...]) -> bool:
         device = next((a.device for a in args if isinstance(a, cupy.ndarray)), like_device)
         packed = pack(args, device)
-        g = geometry(rows, width, signature.elementwise)
         with device:
-            function = functions.get(device.id) or load(device)
+            function, most = functions.get(device.id) or load(device)
+            g = geometry(rows, width, signature.elementwise, most)
             function((g.grid,), (g.lanes, g.rows), packed)
         return True
 

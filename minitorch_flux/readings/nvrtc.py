@@ -148,7 +148,7 @@ def compile_cuda(text: str, name: str, architecture: int) -> Program:
         status = library.nvrtcCompileProgram(program, len(options), array)
         log = _bytes(library, program, "ProgramLog").rstrip(b"\0").decode(errors="replace").strip()
         if status:
-            hint = f"\n{INSTALL_NVRTC}" if "cannot open source file" in log else ""
+            hint = f"\n{INSTALL_NVRTC}" if " open source file" in log else ""
             raise KernelBuildError(f"NVRTC refused {name} for sm_{architecture}:\n{log}{hint}")
         return Program(_bytes(library, program, kind.upper()), kind, log, _usage(log))
     finally:

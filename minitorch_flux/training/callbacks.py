@@ -110,11 +110,12 @@ class Checkpoint(Callback):
     Each of the three may be None; ``Checkpoint(path)`` saves after every epoch. A run that ends early by a callback is
     saved where it ends (by an error: not). The file (.safetensors or .npz) is replaced whole or not at all;
     ``train(..., resume=path)`` goes on from it exactly. Put it last, so that it saves what the others have done.
+    ``extra``: numbers and strings to keep beside it, the run's settings for instance; ``load_checkpoint(path)["extra"]``.
     """
 
     def __init__(self, path: str | Path, epochs: int | None = 1, steps: int | None = None,
-                 seconds: float | None = None) -> None:
-        self.path, self.epochs, self.steps, self.seconds = Path(path), epochs, steps, seconds
+                 seconds: float | None = None, extra: dict[str, Any] | None = None) -> None:
+        self.path, self.epochs, self.steps, self.seconds, self.extra = Path(path), epochs, steps, seconds, extra
         for name in ("epochs", "steps", "seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -137,7 +138,8 @@ class Checkpoint(Callback):
 
     def save(self, state: TrainState) -> None:
         """Save now."""
-        save_checkpoint(self.path, state.state_dict())
+        extra = {} if self.extra is None else {"extra": self.extra}
+        save_checkpoint(self.path, state.state_dict() | extra)
         self._saved = time.monotonic()
 
 

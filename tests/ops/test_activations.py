@@ -294,6 +294,20 @@ def test_bias_act_takes_relu_by_default():
     assert bias_act(np.array([[-1.0, 2.0]]), np.array([0.5, 0.5])).data.tolist() == [[0, 2.5]]
 
 
+def test_bias_act_errors():
+    with pytest.raises(ValueError, match=r"bias_act: axis 1 of z \(shape \(2, 3\)\) has size 3, so b must have shape "
+                                         r"\(3,\), got \(2,\)"):  # fmt: skip
+        bias_act(np.zeros((2, 3)), np.zeros(2))
+    with pytest.raises(ValueError, match=r"so b must have shape \(3,\), got \(1,\)"):
+        bias_act(np.zeros((400, 3)), np.zeros(1))
+    with pytest.raises(TypeError, match="bias_act: the activation must be one of"):
+        bias_act(np.zeros((2, 3)), np.zeros(3), 1, np.tanh)
+    with pytest.raises(IndexError, match="bias_act: there is no axis 2"):
+        bias_act(np.zeros((2, 3)), np.zeros(3), 2)
+    with pytest.raises(ValueError, match="broadcast"):
+        bias_act_forward(np.zeros((400, 3)), np.zeros(2), 1, relu)  # a kernel would read beyond b
+
+
 @pytest.mark.parametrize("b", [None, np.linspace(-1, 1, 6)])
 def test_bias_act_in_place(b):
     for name in ACTIVATIONS:

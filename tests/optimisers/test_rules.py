@@ -173,11 +173,11 @@ def gradients(dtype, t, shapes=SHAPES):
 def expected(row, dtype, steps):
     """The parameters after every step, by the oracle."""
     if not isinstance(row.oracle, str):
-        xs = [x.astype(np.float64) for x in parameters(dtype)]
+        xs = parameters(dtype)
         step = [row.oracle(**row.settings) for _ in xs]
         found = []
         for t in range(steps):
-            xs = [f(x, g.astype(np.float64)) for f, x, g in zip(step, xs, gradients(dtype, t), strict=True)]
+            xs = [f(x, g) for f, x, g in zip(step, xs, gradients(dtype, t), strict=True)]
             found.append(xs)
         return found
     torch = pytest.importorskip("torch")
@@ -198,14 +198,18 @@ def expected(row, dtype, steps):
 def test_fifty_steps(row, dtype, kernels):
     params = [Param(x) for x in parameters(dtype)]
     opt = setup(row.rule, params)
+    # Of the largest value that an element has had; in float32 half an ulp for each of 50 additions. (PyTorch keeps
+    # NAdam's product in float32 always.)
+    tolerance = 1e-7 if dtype == np.float64 else 3e-6
+    peaks = [np.maximum(abs(p.data), 1) for p in params]
     with use_kernels(kernels):
         for t, want in enumerate(expected(row, dtype, 50)):
             update(opt, params, gradients(dtype, t))
-            for p, w in zip(params, want, strict=True):
+            for i, (p, w) in enumerate(zip(params, want, strict=True)):
                 assert p.dtype == dtype
                 assert p.version == t + 1
-                tolerance = 1e-7 if dtype == np.float64 else 1e-6
-                np.testing.assert_allclose(p.data, w, rtol=tolerance, atol=tolerance)
+                peaks[i] = np.maximum(peaks[i], abs(w))
+                np.testing.assert_array_less(abs(p.data - w), tolerance * peaks[i])
 
 
 ALL = [

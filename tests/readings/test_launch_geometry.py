@@ -35,12 +35,21 @@ def test_elements(rows, width, blocks):
     assert geometry(rows, width, elementwise=True) == Geometry(blocks, 256, 1)
 
 
-@given(rows=sizes, width=sizes, elementwise=st.booleans())
-def test_limits(rows, width, elementwise):
-    g = geometry(rows, width, elementwise)
+@pytest.mark.parametrize(
+    ("most", "width", "shape"),
+    [(384, 10**6, (9, 384, 1)), (400, 10**6, (9, 384, 1)), (128, 5, (3, 32, 4)), (32, 300, (9, 32, 1))],
+)
+def test_a_kernel_with_many_registers(most, width, shape):
+    assert geometry(9, width, False, most) == Geometry(*shape)
+    assert geometry(1, 1000, True, most).lanes == min(256, most // 32 * 32)
+
+
+@given(rows=sizes, width=sizes, elementwise=st.booleans(), most=st.integers(32, 1024))
+def test_limits(rows, width, elementwise, most):
+    g = geometry(rows, width, elementwise, most)
     assert 1 <= g.grid <= LARGEST_GRID < 2**31
     assert g.lanes % 32 == 0
-    assert g.lanes * g.rows <= 512
+    assert g.lanes * g.rows <= min(512, most)
     assert g.rows == 1 or g.lanes == 32  # what flux.h's row_sum stands on
     if not elementwise:
         assert g.grid * g.rows >= min(rows, LARGEST_GRID)

@@ -1,0 +1,5 @@
+"""The command: ``minitorch-flux train | info``, also ``python -m minitorch_flux``."""
+
+from .program import main
+
+__all__ = ["main"]

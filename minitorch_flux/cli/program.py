@@ -1,0 +1,154 @@
+"""The command's arguments and its exit codes.
+
+0: done. 1: it failed on the way. 2: wrong input. 128 + n: ended by signal n, 130 for Ctrl-C. Whatever is wrong is one
+line on the standard error, never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .recipes import DATASETS, MODELS, OPTIMISERS
+
+
+class WrongInput(Exception):
+    """What the user asked for cannot be done; the text says why. Exit code 2."""
+
+
+class Failure(Exception):
+    """It was tried and did not work out; the text says why. Exit code 1."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongInput(f"{message} (see {self.prog} --help)")
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def _seed(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**64 - 1, got {text!r}")
+    return value
+
+
+def called_as() -> str:
+    """How this program was started, as one types it in a shell."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        python = Path(sys.executable)
+        return f"{_short(python)} -m minitorch_flux"
+    return _short(program) if program.name == "minitorch-flux" else "minitorch-flux"
+
+
+def _short(program: Path) -> str:
+    """The program's name alone where a shell would find this very one."""
+    found = shutil.which(program.name)
+    return program.name if found is not None and Path(found) == program.absolute() else shlex.quote(str(program))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    from .. import __version__
+
+    parser = _Parser(prog="minitorch-flux", allow_abbrev=False, description="A deep learning framework from scratch.")
+    parser.add_argument("--version", action="version", version=f"minitorch-flux {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
+    about = "train a network on images; without options LeNet on 2000 photographs of clothes"
+    train = commands.add_parser("train", help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False)
+    names = ", ".join(DATASETS)
+    train.add_argument("--data", metavar="DATA", help=f"{names}, or a folder with MNIST-like idx files or CIFAR-10's "
+                       "binary files (default: fashion-mini)")
+    train.add_argument("--model", choices=MODELS, help="default: lenet, for images of less than 12 x 12 pixels mlp")
+    train.add_argument("--epochs", type=_count, metavar="N", help="default: by the dataset (fashion-mini: "
+                       f"{DATASETS['fashion-mini'].epochs})")
+    train.add_argument("--batch", type=_count, metavar="N", help="images in a step (default: "
+                       f"{DATASETS['fashion-mini'].batch})")
+    train.add_argument("--lr", type=_rate, metavar="RATE", help="the highest learning rate of the one-cycle schedule "
+                       f"(default: by the optimiser; adamw: {OPTIMISERS['adamw'].eta:g})")
+    train.add_argument("--optimiser", choices=OPTIMISERS, metavar="NAME", help=f"{', '.join(OPTIMISERS)} "
+                       "(default: adamw)")
+    train.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:N (default: cpu)")
+    train.add_argument("--seed", type=_seed, metavar="N", help="default: 0; the same seed gives the same network")
+    train.add_argument("--out", metavar="FOLDER", help="a new or empty folder for the results (default: the next free "
+                       "runs/DATA-MODEL-N)")
+    train.add_argument("--resume", metavar="RUN", help="go on with an interrupted run: its folder or checkpoint file; "
+                       "it keeps its settings")
+    commands.add_parser("info", help="what this machine has for it, and what to install for what is missing",
+                        description="What this machine has, and what to install for what is missing.")
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    if arguments.command == "info":
+        from .information import show_info
+
+        show_info()
+        return 0
+    from .training import run_training
+
+    return run_training(arguments)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (default: the program's); returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not end a run
+            stream.reconfigure(errors="backslashreplace")
+    code: Any = 0
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except WrongInput as error:
+        code = _say(error, 2)
+    except Failure as error:
+        code = _say(error, 1)
+    except KeyboardInterrupt:
+        code = _say("interrupted", 130)
+    except BrokenPipeError:  # the reader of a pipe has left: nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
+    return code
+
+
+def _say(error: object, code: int) -> int:
+    text = " ".join(str(error).split())
+    print(f"minitorch-flux: {'error: ' if code < 128 else ''}{text}", file=sys.stderr, flush=True)
+    return code

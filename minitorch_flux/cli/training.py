@@ -1,0 +1,236 @@
+"""``minitorch-flux train``: one run, from its settings to its results."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backend import DeviceError, seed, to_device
+from ..backend.threads import num_threads
+from ..data import DataLoader, ImageDataset, random_crop, random_flip
+from ..files import FileError, load_checkpoint, save
+from ..losses import logitcrossentropy
+from ..nn.module import named_parameters
+from ..optimisers import setup
+from ..training import (
+    Checkpoint,
+    CSVLog,
+    Evaluate,
+    Progress,
+    Schedule,
+    StopOnNonFinite,
+    StopOnSignal,
+    TrainState,
+    accuracy,
+    evaluate,
+    train,
+)
+from .folders import CHECKPOINT, make_folder
+from .program import Failure, WrongInput, called_as
+from .recipes import MODELS, OPTIMISERS, Dataset, dataset, default_model, one_cycle
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides a run's numbers. A checkpoint holds them, and a resumed run keeps them."""
+
+    data: str
+    model: str
+    epochs: int
+    batch: int
+    lr: float
+    optimiser: str
+    seed: int
+
+
+class Run:
+    """Everything that a run works with."""
+
+    def __init__(self, settings: Settings, recipe: Dataset, images: ImageDataset, device: str) -> None:
+        self.settings, self.recipe, self.images, self.device = settings, recipe, images, device
+        seed(settings.seed)
+        try:
+            self.model = MODELS[settings.model](images.shape, len(images.classes))
+        except ValueError as error:
+            raise WrongInput(f"--model {settings.model} for {images.name}: {error}") from None
+        self.model.to(device)
+        optimiser = OPTIMISERS[settings.optimiser]
+        self.opt = setup(optimiser.make(settings.lr), self.model)
+        self.loader = DataLoader(images.train, settings.batch, shuffle=True)
+
+    @property
+    def parameters(self) -> int:
+        """The number of trainable numbers."""
+        return sum(p.size for _, p in named_parameters(self.model))
+
+    def prepare(self, x: np.ndarray) -> Any:
+        """Stored images on the device, normalised."""
+        return self.images.normalise(to_device(x, self.device))
+
+    def loss(self, model: Any, x: np.ndarray, y: np.ndarray) -> tuple[Any, dict[str, float]]:
+        """The loss of a training batch, with random changes to the images, and its accuracy."""
+        if self.recipe.flip:
+            x = random_flip(x)
+        if self.recipe.shift:
+            x = random_crop(x, pad=self.recipe.shift)
+        labels = to_device(y, self.device)
+        y_hat = model(self.prepare(x))
+        return logitcrossentropy(y_hat, labels), {"accuracy": accuracy(y_hat, labels)}
+
+    def test_batches(self) -> Iterator[tuple[Any, Any]]:
+        """The test images in their order."""
+        for x, y in DataLoader(self.images.test, 500):
+            yield self.prepare(x), to_device(y, self.device)
+
+    def scores(self) -> np.ndarray:
+        """The model's logits (N, classes) for the test images."""
+        outputs = [to_device(self.model(x).data, "cpu") for x, _ in self.test_batches()]
+        return np.concatenate(outputs)
+
+    def train(self, out: Path, stopper: StopOnSignal, resume: Path | None) -> TrainState:
+        """Train, or go on training."""
+        settings = self.settings
+        steps = len(self.loader) * settings.epochs
+        callbacks = [
+            Schedule(one_cycle(settings.lr, steps)),
+            Evaluate(lambda m: evaluate(m, self.test_batches(), loss=logitcrossentropy, accuracy=accuracy), "test_"),
+            StopOnNonFinite(),
+            CSVLog(out / "log.csv"),
+            stopper,
+            Progress(unit="images"),
+            Checkpoint(out / CHECKPOINT, epochs=None, seconds=30, extra={"settings": dataclasses.asdict(settings)}),
+        ]
+        with np.errstate(all="ignore"):  # a run that diverges is stopped with a message of its own
+            return train(self.loss, self.model, self.loader, self.opt, epochs=settings.epochs, callbacks=callbacks,
+                         resume=resume)
+
+
+def run_training(arguments: argparse.Namespace) -> int:
+    """Train as the arguments say; returns the exit code."""
+    resume = None if arguments.resume is None else _checkpoint_path(arguments.resume)
+    saved = None if resume is None else _saved_settings(resume, arguments)
+    device = arguments.device or "cpu"
+    try:
+        to_device(np.zeros(1), device)
+    except DeviceError as error:
+        raise WrongInput(f"--device {device}: {error}") from None
+    recipe = _wrong(lambda: dataset(saved.data if saved else arguments.data or "fashion-mini"))
+    images = _wrong(recipe.load)
+    settings = saved or _new_settings(arguments, recipe, images)
+    run = Run(settings, recipe, images, device)
+    out = make_folder(arguments.out, settings, None if resume is None else resume.parent)
+    _announce(run, out)
+    stopper = StopOnSignal()
+    try:
+        state = run.train(out, stopper, resume)
+    except ValueError as error:
+        if resume is None:
+            raise
+        raise WrongInput(f"--resume {arguments.resume}: {error}") from None
+    if stopper.received is not None:
+        print(f"saved; go on with: {called_as()} train --resume {shlex.quote(str(out))}"
+              + (f" --device {device}" if device != "cpu" else ""))
+        return 128 + stopper.received
+    if state.stop:
+        raise Failure(f"{state.stop}: the training has diverged; try a lower learning rate than --lr {settings.lr:g}")
+    return _finish(run, state, out)
+
+
+def _finish(run: Run, state: TrainState, out: Path) -> int:
+    accuracy = state.history[-1]["test_accuracy"]
+    save(out / "weights.safetensors", run.model)
+    try:
+        from .pictures import draw
+
+        draw(out, state.history, run.images, run.scores(), _title(run, accuracy))
+    except ImportError:
+        print("no pictures: they need matplotlib; pip install 'minitorch-flux[viz]'")
+    print(f"results in {out}")
+    print(f"test accuracy {accuracy:.4f}")
+    return 0
+
+
+def _title(run: Run, accuracy: float) -> tuple[str, str]:
+    s = run.settings
+    name = {"lenet": "LeNet", "mlp": "MLP"}.get(s.model, s.model)
+    return (f"{name} on {run.images.name}", f"test accuracy {accuracy:.4f}, {run.parameters:,} parameters, {s.optimiser}, "
+            f"{s.epochs} epochs, seed {s.seed}")
+
+
+def _announce(run: Run, out: Path) -> None:
+    s, images = run.settings, run.images
+    size, (n, m) = " x ".join(map(str, images.shape)), (len(split.labels) for split in (images.train, images.test))
+    print(f"{images.name}: {n:,} training and {m:,} test images of {size}, {len(images.classes)} classes")
+    print(f"{s.model}: {run.parameters:,} parameters; {s.optimiser}, one cycle up to {s.lr:g}; batches of {s.batch}, "
+          f"{s.epochs} epochs, seed {s.seed}")
+    if run.device == "cpu":
+        print(f"cpu, {num_threads()} threads, {_kernels()}", flush=True)
+    else:
+        print(run.device, flush=True)
+
+
+def _kernels() -> str:
+    """What the kernels run on, for the run's first lines."""
+    from ..readings.inventory import info
+
+    found = info()
+    if found["compiler"] is None:
+        return "without kernels, so slower: no C++ compiler (see minitorch-flux info)"
+    return "kernels" if found["built"] else "kernels, which are built in the first step, once for this machine"
+
+
+def _wrong(load: Callable[[], Any]) -> Any:
+    """``load()``, with what it cannot find or read as wrong input."""
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        raise WrongInput(str(error)) from None
+
+
+def _new_settings(arguments: argparse.Namespace, recipe: Dataset, images: ImageDataset) -> Settings:
+    optimiser = arguments.optimiser or "adamw"
+    data = arguments.data or "fashion-mini"
+    return Settings(
+        data=str(Path(data).resolve()) if Path(data).is_dir() else data,
+        model=arguments.model or default_model(images.shape),
+        epochs=arguments.epochs or recipe.epochs,
+        batch=arguments.batch or recipe.batch,
+        lr=arguments.lr or OPTIMISERS[optimiser].eta,
+        optimiser=optimiser,
+        seed=arguments.seed or 0,
+    )
+
+
+def _checkpoint_path(given: str) -> Path:
+    path = Path(given)
+    if path.is_dir():
+        path = path / CHECKPOINT
+    if not path.is_file():
+        raise WrongInput(f"--resume {given}: there is no checkpoint {path}")
+    return path
+
+
+def _saved_settings(path: Path, arguments: argparse.Namespace) -> Settings:
+    """The settings in a checkpoint; those given on the command line must be the same."""
+    try:
+        saved = load_checkpoint(path).get("extra")
+        settings = Settings(**(saved or {})["settings"])
+    except (FileError, OSError) as error:
+        raise WrongInput(f"--resume {arguments.resume}: {error}") from None
+    except (KeyError, TypeError):
+        raise WrongInput(f"--resume {arguments.resume}: {path} was not saved by minitorch-flux train") from None
+    for field in dataclasses.fields(Settings):
+        name, old = field.name, getattr(settings, field.name)
+        new = getattr(arguments, name)
+        if name == "data" and new is not None and Path(new).is_dir():
+            new = str(Path(new).resolve())
+        if new is not None and new != old:
+            raise WrongInput(f"--{name} {new}: the run in {path.parent} was started with --{name} {old}, and a resumed "
+                             "run keeps its settings; leave the option out, or start a new run")
+    return settings

@@ -1,0 +1,111 @@
+"""One number of threads for BLAS and kernels."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minitorch_flux.backend import threads
+from minitorch_flux.backend.threads import blas_threads, num_threads, on_num_threads, set_num_threads
+
+SAMPLE = Path(__file__).parent.parent / "readings" / "sample.cu"
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    before = num_threads()
+    yield
+    set_num_threads(before)
+
+
+def test_set_and_get():
+    for n in (1, 2, 3):
+        set_num_threads(n)
+        assert num_threads() == n
+        assert blas_threads() in (n, None)
+
+
+def test_numpy_s_blas_is_ruled_here():
+    """NumPy's wheels have OpenBLAS; where this fails, its symbols have new names."""
+    config = np.show_config(mode="dicts")
+    if "openblas" not in config["Build Dependencies"]["blas"]["name"]:
+        pytest.skip("another BLAS")
+    assert blas_threads() is not None
+
+
+def test_kernels_are_ruled():
+    from minitorch_flux.readings import KernelFile, cpu
+
+    x = np.ones(3, "f4")
+    if not KernelFile(SAMPLE)("axpy", x, 1, 3, 1.0, x, x.copy(), 3):
+        pytest.skip("no compiler")
+    for n in (2, 1, 3):
+        set_num_threads(n)
+        assert {library.threads.value for library in cpu._libraries.values()} == {n}
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_too_few(n):
+    with pytest.raises(ValueError, match=f"set_num_threads: the number of threads must be at least 1, got {n}"):
+        set_num_threads(n)
+
+
+@pytest.mark.parametrize("n", [1.5, "2", None])
+def test_not_a_number(n):
+    with pytest.raises(TypeError):
+        set_num_threads(n)
+
+
+def test_listeners_hear_now_and_later():
+    heard = []
+    set_num_threads(2)
+    on_num_threads(heard.append)
+    try:
+        set_num_threads(3)
+        assert heard == [2, 3]
+    finally:
+        threads._listeners.remove(heard.append)
+
+
+def test_a_blas_without_such_functions(monkeypatch):
+    monkeypatch.setattr(threads, "_blas", lambda: None)
+    monkeypatch.setattr(threads, "_number", None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert blas_threads() is None
+    assert 1 <= num_threads() <= os.cpu_count()
+    set_num_threads(1)
+    assert num_threads() == 1
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("3", 3), ("3,2", 3), (" 2 ", 2)])
+def test_the_environment_rules_at_the_start(monkeypatch, value, wanted):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads._at_start() == wanted
+
+
+@pytest.mark.parametrize("value", ["", "0", "-2", "many"])
+def test_a_senseless_environment_is_passed_over(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads._at_start() == (blas_threads() or os.cpu_count())
+
+
+def test_at_the_start_of_a_process():
+    program = """
+        import sys
+        import numpy as np
+        from minitorch_flux.backend.threads import blas_threads, num_threads
+        from minitorch_flux.readings import KernelFile, cpu
+
+        x = np.ones(3, np.float32)
+        KernelFile(sys.argv[1])("axpy", x, 1, 3, 1.0, x, x.copy(), 3)
+        kernels = {library.threads.value for library in cpu._libraries.values()}
+        print(num_threads(), blas_threads() in (1, None), kernels <= {1})
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", textwrap.dedent(program), str(SAMPLE)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.stdout.strip() == "1 True True", result.stderr
