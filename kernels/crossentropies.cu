@@ -73,27 +73,44 @@ KERNEL(logitcrossentropy_forward_planes)(const T* __restrict__ x, OPTIONAL const
         const long long start = r / tiles * width * inner + first, seen = r / tiles * inner + first;
         ACC* top = work + r * 3 * tile;
         ACC* sum = top + tile;
-        ACC* fit = sum + tile;                       // first sum(q z), then its scaled share of the loss
+        ACC* fit = sum + tile;
         LANES(i, count) {
             top[i] = ACC(x[start + i]);
-            sum[i] = fit[i] = 0;
+            sum[i] = 0;
         }
         for (int c = 1; c < width; ++c) LANES(i, count) top[i] = f_max(ACC(x[start + c * inner + i]), top[i]);
         for (int c = 0; c < width; ++c) LANES(i, count) {
-            const long long at = start + c * inner + i;
-            const ACC z = below(ACC(x[at]), top[i]), e = f_exp(z);
-            const ACC q = share(targets, at, labels && labels[seen + i] == c, weight, c, smoothing, width);
-            slope[at] = T(e);
+            const ACC e = f_exp(below(ACC(x[start + c * inner + i]), top[i]));
+            slope[start + c * inner + i] = T(e);
             sum[i] += e;
-            fit[i] += q == 0 ? 0 : q * z;
         }
-        LANES(i, count) loss[seen + i] = 0;          // sum(q)
-        for (int c = 0; c < width; ++c) LANES(i, count)
-            loss[seen + i] += share(targets, start + c * inner + i, labels && labels[seen + i] == c, weight, c, smoothing, width);
-        for (int c = 0; c < width; ++c) LANES(i, count) {
-            const long long at = start + c * inner + i;
-            const ACC q = share(targets, at, labels && labels[seen + i] == c, weight, c, smoothing, width);
-            slope[at] = T(scale * (ACC(slope[at]) / sum[i] * loss[seen + i] - q));
+        if (targets || weight || smoothing != 0) {
+            LANES(i, count) loss[seen + i] = fit[i] = 0;             // sum(q), sum(q z)
+            for (int c = 0; c < width; ++c) LANES(i, count) {
+                const long long at = start + c * inner + i;
+                const ACC q = share(targets, at, labels && labels[seen + i] == c, weight, c, smoothing, width);
+                loss[seen + i] += q;
+                fit[i] += q == 0 ? 0 : q * below(ACC(x[at]), top[i]);
+            }
+            for (int c = 0; c < width; ++c) LANES(i, count) {
+                const long long at = start + c * inner + i;
+                const ACC q = share(targets, at, labels && labels[seen + i] == c, weight, c, smoothing, width);
+                slope[at] = T(scale * (ACC(slope[at]) / sum[i] * loss[seen + i] - q));
+            }
+        } else {
+            LANES(i, count) fit[i] = scale / sum[i];
+            for (int c = 0; c < width; ++c) LANES(i, count) {
+                const long long at = start + c * inner + i;
+                slope[at] = T(ACC(slope[at]) * fit[i]);
+            }
+            LANES(i, count) {
+                const long long label = labels[seen + i];
+                const bool known = label >= 0 && label < width;
+                const long long at = start + (known ? label : 0) * inner + i;
+                slope[at] = T(ACC(slope[at]) - (known ? scale : 0));
+                loss[seen + i] = 1;
+                fit[i] = below(ACC(x[at]), top[i]);
+            }
         }
         LANES(i, count) {
             const long long label = labels ? labels[seen + i] : 0;

@@ -2,11 +2,19 @@
 //
 // VECTORS(j, n, blocks) walks over 0..n-1 as LANES(j, n) does, but a step takes `blocks` SIMD registers of VL
 // numbers each on the CPU, and one number on a GPU (VL is 1 there, and blocks must be 1).  A Vec is such a register:
-// arrays of Vec are accumulators that stay in registers, which compilers do not manage by themselves.  Arithmetic
-// is written as for numbers, `a += v * s`.  A Vec holds ACC; shorter floats are converted one by one.
+// arrays of Vec are accumulators that stay in registers, which compilers do not manage by themselves, and the end of
+// a short line takes no slow loop.  Arithmetic is written as for numbers, `a += v * s`, `v > w ? v : w`.
 //
-//   vec_load(p)       VL numbers                vec_load(p, n)       the first n of them, zeros after; reads no further
-//   vec_store(p, v, n)  the first n numbers     vec_sum(v)           the sum of all
+//   Vec     VL numbers of type ACC        VecInt   VL integers, the type of comparisons and of places
+//   vec_index()                           0, 1, 2, ...
+//   vec_load(p)                           VL numbers
+//   vec_load(p, n)                        the first n, 0 after;  reads no further
+//   vec_load(p, from, to)                 lanes from..to-1, 0 elsewhere;  reads nothing else
+//   vec_load_every<S>(p, from, to)        the same of p[0], p[S], p[2 S], ...
+//   vec_load_int(p, from, to)             the same of ints
+//   vec_store(p, v, n)                    the first n;  vec_store_int(p, v, n) likewise
+//   vec_store_every<S>(p, v, from, to)    p[l S + f] = v[f][l] for from <= l S + f < to
+//   vec_sum(v)                            the sum of all
 #ifdef FLUX_CPU
 #if defined(__AVX512F__)
 #define VEC_BYTES 64
@@ -17,40 +25,84 @@
 #endif
 #define VL ((int)(VEC_BYTES / sizeof(ACC)))
 #define VECTORS(j, n, blocks) for (int j = 0; j < (n); j += (blocks) * VL)
+template <int size> struct IntOf { typedef int type; };
+template <> struct IntOf<8> { typedef long long type; };
+typedef IntOf<sizeof(ACC)>::type VecElement;
 typedef ACC Vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(ACC)), may_alias));
-DEVICE Vec vec_load(const ACC* p) { return *(const Vec*)p; }
-#ifdef __has_builtin
-#if defined(__AVX512F__) && __has_builtin(__builtin_ia32_loadups512_mask) && __has_builtin(__builtin_ia32_storeups512_mask)
-#define VEC_MASKS                        // GCC 12 turns the plain loops below into two instructions and a spill
+typedef VecElement VecInt __attribute__((vector_size(VEC_BYTES)));
+DEVICE VecInt vec_index() {
+    VecInt v = {};
+    UNROLL for (int l = 0; l < VL; ++l) v[l] = l;
+    return v;
+}
+DEVICE int vec_within(int n) { return n < 0 ? 0 : n < VL ? n : VL; }
+// Loads and stores of a part: one instruction where the machine has masks, for which GCC 12 finds no plain loop.
+template <class E> DEVICE Vec vec_load(const E* p, int from, int to) {
+    Vec v = {};
+    for (int l = vec_within(from); l < vec_within(to); ++l) v[l] = ACC(p[l]);
+    return v;
+}
+template <class E> DEVICE void vec_store(E* p, Vec v, int from, int to) {
+    for (int l = vec_within(from); l < vec_within(to); ++l) p[l] = E(v[l]);
+}
+DEVICE VecInt vec_load_int(const int* p, int from, int to) {
+    VecInt v = {};
+    for (int l = vec_within(from); l < vec_within(to); ++l) v[l] = p[l];
+    return v;
+}
+DEVICE void vec_store_int(int* p, VecInt v, int n) { for (int l = 0; l < vec_within(n); ++l) p[l] = (int)v[l]; }
+#if defined(__AVX512F__) && defined(__has_builtin)
+#if __has_builtin(__builtin_ia32_loadups512_mask) && __has_builtin(__builtin_ia32_storeups512_mask)
+#define VEC_MASKS
 typedef float Float16 __attribute__((vector_size(64)));
 typedef double Double8 __attribute__((vector_size(64)));
-DEVICE unsigned vec_mask(int n) { return n < VL ? (1u << n) - 1 : (1u << VL) - 1; }
-DEVICE Vec vec_masked(const float* p, unsigned m) { return (Vec)__builtin_ia32_loadups512_mask(p, Float16{}, (unsigned short)m); }
-DEVICE Vec vec_masked(const double* p, unsigned m) { return (Vec)__builtin_ia32_loadupd512_mask(p, Double8{}, (unsigned char)m); }
-DEVICE void vec_masked(float* p, Vec v, unsigned m) { __builtin_ia32_storeups512_mask(p, (Float16)v, (unsigned short)m); }
-DEVICE void vec_masked(double* p, Vec v, unsigned m) { __builtin_ia32_storeupd512_mask(p, (Double8)v, (unsigned char)m); }
-DEVICE Vec vec_load(const ACC* p, int n) { return vec_masked(p, vec_mask(n)); }
-DEVICE void vec_store(ACC* p, Vec v, int n) { vec_masked(p, v, vec_mask(n)); }
+DEVICE unsigned vec_mask(int from, int to) { return ((1u << vec_within(to)) - 1) & ~((1u << vec_within(from)) - 1); }
+DEVICE Vec vec_load(const float* p, int from, int to) { return (Vec)__builtin_ia32_loadups512_mask(p, Float16{}, (unsigned short)vec_mask(from, to)); }
+DEVICE Vec vec_load(const double* p, int from, int to) { return (Vec)__builtin_ia32_loadupd512_mask(p, Double8{}, (unsigned char)vec_mask(from, to)); }
+DEVICE void vec_store(float* p, Vec v, int from, int to) { __builtin_ia32_storeups512_mask(p, (Float16)v, (unsigned short)vec_mask(from, to)); }
+DEVICE void vec_store(double* p, Vec v, int from, int to) { __builtin_ia32_storeupd512_mask(p, (Double8)v, (unsigned char)vec_mask(from, to)); }
 #endif
 #endif
 #ifndef VEC_MASKS
-DEVICE Vec vec_load(const ACC* p, int n) {
-    if (n >= VL) return vec_load(p);
-    Vec v = {};
-    for (int l = 0; l < n; ++l) v[l] = p[l];
-    return v;
+DEVICE Vec vec_load(const ACC* p, int from, int to) {
+    if (from <= 0 && to >= VL) return *(const Vec*)p;
+    return vec_load<ACC>(p, from, to);
 }
-DEVICE void vec_store(ACC* p, Vec v, int n) {
-    if (n >= VL) *(Vec*)p = v;
-    else for (int l = 0; l < n; ++l) p[l] = v[l];
+DEVICE void vec_store(ACC* p, Vec v, int from, int to) {
+    if (from <= 0 && to >= VL) *(Vec*)p = v;
+    else vec_store<ACC>(p, v, from, to);
 }
 #endif
-template <class E> DEVICE Vec vec_load(const E* p, int n = VL) {
+DEVICE Vec vec_load(const ACC* p) { return *(const Vec*)p; }
+template <class E> DEVICE Vec vec_load(const E* p) { return vec_load(p, 0, VL); }
+template <class E> DEVICE Vec vec_load(const E* p, int n) { return vec_load(p, 0, n); }
+template <class E> DEVICE void vec_store(E* p, Vec v, int n) { vec_store(p, v, 0, n); }
+DEVICE Vec vec_shuffle(Vec a, Vec b, VecInt from) {      // lane l is lane from[l] of a and b one after the other
+#ifdef __clang__
     Vec v = {};
-    for (int l = 0; l < VL && l < n; ++l) v[l] = ACC(p[l]);
+    for (int l = 0; l < VL; ++l) v[l] = from[l] < VL ? a[from[l]] : b[from[l] - VL];
+    return v;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+template <int S, class E> DEVICE Vec vec_load_every(const E* p, int from, int to) {
+    if (S == 1) return vec_load(p, from, to);
+    if (S == 2) return vec_shuffle(vec_load(p, 2 * from, 2 * to - 1), vec_load(p + VL, 2 * from - VL, 2 * to - 1 - VL), 2 * vec_index());
+    Vec v = {};
+    for (int l = vec_within(from); l < vec_within(to); ++l) v[l] = ACC(p[l * S]);
     return v;
 }
-template <class E> DEVICE void vec_store(E* p, Vec v, int n) { for (int l = 0; l < VL && l < n; ++l) p[l] = E(v[l]); }
+template <int S, class E> DEVICE void vec_store_every(E* p, const Vec (&v)[S], int from, int to) {
+    if (S == 1) return vec_store(p, v[0], from, to);
+    if (S == 2) {
+        const VecInt half = vec_index() / 2 + vec_index() % 2 * VL;
+        vec_store(p, vec_shuffle(v[0], v[S - 1], half), from, to);
+        vec_store(p + VL, vec_shuffle(v[0], v[S - 1], half + VL / 2), from - VL, to - VL);
+        return;
+    }
+    for (int k = from < 0 ? 0 : from; k < S * VL && k < to; ++k) p[k] = E(v[k % S][k / S]);
+}
 DEVICE ACC vec_sum(Vec v) {
     ACC s = 0;
     for (int l = 0; l < VL; ++l) s += v[l];
@@ -60,8 +112,17 @@ DEVICE ACC vec_sum(Vec v) {
 #define VL 1
 #define VECTORS(j, n, blocks) LANES(j, n)
 typedef ACC Vec;
+typedef int VecInt;
+DEVICE VecInt vec_index() { return 0; }
 DEVICE Vec vec_load(const T* p) { return ACC(*p); }
 DEVICE Vec vec_load(const T* p, int) { return ACC(*p); }
+DEVICE Vec vec_load(const T* p, int from, int to) { return from <= 0 && to > 0 ? ACC(*p) : ACC(0); }
+template <int S> DEVICE Vec vec_load_every(const T* p, int from, int to) { return vec_load(p, from, to); }
+DEVICE VecInt vec_load_int(const int* p, int from, int to) { return from <= 0 && to > 0 ? *p : 0; }
 DEVICE void vec_store(T* p, Vec v, int) { *p = T(v); }
+DEVICE void vec_store_int(int* p, VecInt v, int) { *p = v; }
+template <int S> DEVICE void vec_store_every(T* p, const Vec (&v)[S], int from, int to) {
+    for (int f = 0; f < S; ++f) if (f >= from && f < to) p[f] = T(v[f]);
+}
 DEVICE ACC vec_sum(Vec v) { return v; }
 #endif

@@ -7,17 +7,16 @@ This file is the table of contents: every public name, by the part of the packag
 
 from __future__ import annotations
 
+import importlib
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import data, losses
+from . import losses
 from .autograd import (
     Buffer,
-    CheckError,
     Param,
     TapeError,
     Tensor,
-    check,
     custom_gradient,
     debug,
     gradient,
@@ -32,8 +31,6 @@ from .autograd import (
 )
 from .backend import DeviceError, Generator, free_memory, memory_stats, seed, use_kernels
 from .backend.threads import num_threads, set_num_threads
-from .data import DataLoader, onecold, onehot, onehotbatch, splitobs
-from .files import FileError, load, save
 from .nn.chain import Chain, activations
 from .nn.dense import Dense
 from .nn.initialisers import (
@@ -226,23 +223,29 @@ from .optimisers import (
     update,
 )
 from .spelling import missing_name, teach
-from .training import (
-    Callback,
-    Checkpoint,
-    CSVLog,
-    EarlyStopping,
-    Evaluate,
-    JSONLog,
-    Progress,
-    Schedule,
-    StopOnNonFinite,
-    TrainState,
-    train,
-)
+
+if TYPE_CHECKING:  # imported when first used: training needs files, progress bars and data sets, a layer does not
+    from . import data, models
+    from .autograd.checker import CheckError, check
+    from .data import DataLoader, onecold, onehot, onehotbatch, splitobs
+    from .files import FileError, load, save
+    from .training import (
+        Callback,
+        Checkpoint,
+        CSVLog,
+        EarlyStopping,
+        Evaluate,
+        JSONLog,
+        Progress,
+        Schedule,
+        StopOnNonFinite,
+        TrainState,
+        train,
+    )
 
 __version__ = "0.1.0"
 
-abs = absolute  # numpy's other name, as flux.abs
+abs = absolute  # NumPy's other name, as flux.abs
 
 # Of the public names only those that would shadow a builtin (abs, all, any, max, min, round, sum) are left out.
 __all__ = [
@@ -408,6 +411,7 @@ __all__ = [
     "memory_stats",
     "minimum",
     "mish",
+    "models",
     "moveaxis",
     "multiply",
     "nan_to_num",
@@ -504,10 +508,51 @@ __all__ = [
     "σ",
 ]
 
+_LATER = {
+    "CSVLog": "training",
+    "Callback": "training",
+    "CheckError": "autograd.checker",
+    "Checkpoint": "training",
+    "DataLoader": "data",
+    "EarlyStopping": "training",
+    "Evaluate": "training",
+    "FileError": "files",
+    "JSONLog": "training",
+    "Progress": "training",
+    "Schedule": "training",
+    "StopOnNonFinite": "training",
+    "TrainState": "training",
+    "check": "autograd.checker",
+    "data": ".",
+    "load": "files",
+    "models": ".",
+    "onecold": "data",
+    "onehot": "data",
+    "onehotbatch": "data",
+    "save": "files",
+    "splitobs": "data",
+    "train": "training",
+}
+
+
+def _taught(value: Any) -> Any:
+    return teach(value) if isinstance(value, FunctionType) else value
+
+
 for _name, _value in list(globals().items()):
-    if not _name.startswith("_") and isinstance(_value, FunctionType):
-        globals()[_name] = teach(_value)
+    if not _name.startswith("_"):
+        globals()[_name] = _taught(_value)
 
 
 def __getattr__(name: str) -> Any:
-    raise missing_name(name)
+    if name not in _LATER:
+        raise missing_name(name)
+    place = _LATER[name]
+    if place == ".":
+        return importlib.import_module(f".{name}", __name__)
+    value = globals()[name] = _taught(getattr(importlib.import_module(f".{place}", __name__), name))
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

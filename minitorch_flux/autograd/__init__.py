@@ -1,6 +1,6 @@
 """The tape: tensors, operations, the walk backwards, and functions of functions."""
 
-from .checker import CheckError, check
+
 from .custom import custom_gradient
 from .operation import OPERATIONS, Operation, TapeError, operation
 from .recording import debug, is_recording, no_grad, record
@@ -11,7 +11,6 @@ from .tree import Gradients, Structure, parameters
 __all__ = [
     "OPERATIONS",
     "Buffer",
-    "CheckError",
     "Gradients",
     "Operation",
     "Param",
@@ -19,7 +18,6 @@ __all__ = [
     "TapeError",
     "Tensor",
     "alias",
-    "check",
     "custom_gradient",
     "debug",
     "gradient",

@@ -54,13 +54,14 @@ def curves(history: Sequence[dict[str, Any]], title: Title) -> Figure:
     """Loss and accuracy over the epochs, on training and test images."""
     figure = Figure(figsize=(10, 4.6), dpi=DPI)
     _headline(figure, title, 0.22)
-    axes = figure.subplots(1, 2, gridspec_kw={"left": 0.065, "right": 0.925, "top": 0.74, "bottom": 0.125, "wspace": 0.32})
+    places = {"left": 0.065, "right": 0.925, "top": 0.74, "bottom": 0.125, "wspace": 0.32}
+    axes = figure.subplots(1, 2, gridspec_kw=places)
     epochs = [row["epoch"] for row in history]
     for ax, name in zip(axes, ("loss", "accuracy"), strict=True):
         ends = []
         for key, label, colour in ((name, "train", TRAIN), (f"test_{name}", "test", TEST)):
             values = [row[key] for row in history]
-            ax.plot(epochs, values, color=colour, lw=2, marker="o" if len(epochs) == 1 else None, solid_capstyle="round")
+            ax.plot(epochs, values, color=colour, lw=2, marker="o" if len(epochs) == 1 else "", solid_capstyle="round")
             ends.append((values[-1], label, colour))
         ax.set_title(name, loc="left", size=11, weight="bold", pad=10)
         ax.set_xlabel("epoch")
@@ -91,10 +92,9 @@ def confusion(scores: np.ndarray, images: ImageDataset, title: Title) -> Figure:
     n = len(counts)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(8.2, 8.2), dpi=DPI)
-    right = f"{np.trace(counts):,} of {counts.sum():,} test images are right: {np.trace(counts) / counts.sum():.1%}"
-    _headline(figure, (title[0], f"{right}. {title[1]}"), 0.22)
+    _headline(figure, title, 0.22)
     ax = figure.add_axes((0.155, 0.035, 0.81, 0.735))
-    ax.imshow(share, cmap=LinearSegmentedColormap.from_list("", ["#ffffff", "#b9dcf2", TEST, "#003d62"]), vmin=0, vmax=1)
+    ax.imshow(share, cmap=LinearSegmentedColormap.from_list("", ["white", "#b9dcf2", TEST, "#003d62"]), vmin=0, vmax=1)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, colors=INK)
     if n <= MOST_CLASSES:
@@ -123,7 +123,7 @@ def predictions(scores: np.ndarray, images: ImageDataset, title: Title) -> Figur
         (WRONG, f"wrong: {len(wrong):,} of {len(y):,}", "the mistakes it was surest of",
          wrong[np.argsort(-sure[wrong], kind="stable")], 1.48),
     ]  # fmt: skip
-    width, height = 12.2, 8.2
+    width, height = 12.2, 7.95
     figure = Figure(figsize=(width, height), dpi=DPI)
     _headline(figure, title, 0.22)
     tile, step, top = 1.0, 1.175, 1.05  # inches: an image, from one to the next, from the upper edge to a group

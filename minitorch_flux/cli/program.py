@@ -91,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     names = ", ".join(DATASETS)
     train.add_argument("--data", metavar="DATA", help=f"{names}, or a folder with MNIST-like idx files or CIFAR-10's "
                        "binary files (default: fashion-mini)")
-    train.add_argument("--model", choices=MODELS, help="default: lenet, for images of less than 12 x 12 pixels mlp")
+    train.add_argument("--model", choices=MODELS, help="default: lenet; mlp for images below 12 x 12 pixels")
     train.add_argument("--epochs", type=_count, metavar="N", help="default: by the dataset (fashion-mini: "
                        f"{DATASETS['fashion-mini'].epochs})")
     train.add_argument("--batch", type=_count, metavar="N", help="images in a step (default: "

@@ -33,7 +33,7 @@ from ..training import (
 )
 from .folders import CHECKPOINT, make_folder
 from .program import Failure, WrongInput, called_as
-from .recipes import MODELS, OPTIMISERS, Dataset, dataset, default_model, one_cycle
+from .recipes import MODELS, OPTIMISERS, SMALLEST, Dataset, dataset, default_model, one_cycle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Run:
 
     def __init__(self, settings: Settings, recipe: Dataset, images: ImageDataset, device: str) -> None:
         self.settings, self.recipe, self.images, self.device = settings, recipe, images, device
+        height, width = images.shape[1:]
+        if settings.model == "lenet" and min(height, width) < SMALLEST:
+            raise WrongInput(f"--model lenet: the images of {images.name} are {height} x {width} pixels, and LeNet needs at "
+                             f"least {SMALLEST} x {SMALLEST}; use --model mlp")
         seed(settings.seed)
-        try:
-            self.model = MODELS[settings.model](images.shape, len(images.classes))
-        except ValueError as error:
-            raise WrongInput(f"--model {settings.model} for {images.name}: {error}") from None
-        self.model.to(device)
+        self.model = MODELS[settings.model](images.shape, len(images.classes)).to(device)
         optimiser = OPTIMISERS[settings.optimiser]
         self.opt = setup(optimiser.make(settings.lr), self.model)
         self.loader = DataLoader(images.train, settings.batch, shuffle=True)
@@ -138,7 +138,7 @@ def run_training(arguments: argparse.Namespace) -> int:
               + (f" --device {device}" if device != "cpu" else ""))
         return 128 + stopper.received
     if state.stop:
-        raise Failure(f"{state.stop}: the training has diverged; try a lower learning rate than --lr {settings.lr:g}")
+        raise Failure(f"the training has diverged ({state.stop}); try a lower learning rate than --lr {settings.lr:g}")
     return _finish(run, state, out)
 
 
@@ -159,8 +159,12 @@ def _finish(run: Run, state: TrainState, out: Path) -> int:
 def _title(run: Run, accuracy: float) -> tuple[str, str]:
     s = run.settings
     name = {"lenet": "LeNet", "mlp": "MLP"}.get(s.model, s.model)
-    return (f"{name} on {run.images.name}", f"test accuracy {accuracy:.4f}, {run.parameters:,} parameters, {s.optimiser}, "
-            f"{s.epochs} epochs, seed {s.seed}")
+    about = f"{run.parameters:,} parameters, {s.optimiser}, {_plural(s.epochs, 'epoch')}, seed {s.seed}"
+    return f"{name} on {run.images.name}", f"test accuracy {accuracy:.4f}, {about}"
+
+
+def _plural(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _announce(run: Run, out: Path) -> None:
@@ -168,7 +172,7 @@ def _announce(run: Run, out: Path) -> None:
     size, (n, m) = " x ".join(map(str, images.shape)), (len(split.labels) for split in (images.train, images.test))
     print(f"{images.name}: {n:,} training and {m:,} test images of {size}, {len(images.classes)} classes")
     print(f"{s.model}: {run.parameters:,} parameters; {s.optimiser}, one cycle up to {s.lr:g}; batches of {s.batch}, "
-          f"{s.epochs} epochs, seed {s.seed}")
+          f"{_plural(s.epochs, 'epoch')}, seed {s.seed}")
     if run.device == "cpu":
         print(f"cpu, {num_threads()} threads, {_kernels()}", flush=True)
     else:

@@ -16,7 +16,6 @@ import inspect
 import math
 import operator
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -213,6 +212,8 @@ def truncated_normal(
     host = rng.host()
     if mass < 0.1:  # too many would be rejected: invert the distribution, number by number
         probabilities = below + mass * host.random(math.prod(shape))
+        from statistics import NormalDist  # which imports much
+
         z = np.array([NormalDist().inv_cdf(p or math.ulp(0)) for p in probabilities.tolist()])
     else:
         z = host.standard_normal(math.prod(shape), _wide(dtype))

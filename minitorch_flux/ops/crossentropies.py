@@ -24,6 +24,7 @@ import numpy as np
 from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty
 from ..readings import KernelFile
+from .elementwise import either
 from .softmaxes import shifted, softmax, tiles
 
 
@@ -96,7 +97,7 @@ def logitcrossentropy_forward(
 
 def logitcrossentropy_backward(dy: Any, slope: Any, axis: int, agg: str) -> Any:
     """dy slope, with ``dy`` a number, or one per observation for ``"none"``."""
-    return slope * (array_module(dy).expand_dims(dy, axis) if agg == "none" else dy), None, None
+    return either.multiply(slope, array_module(dy).expand_dims(dy, axis) if agg == "none" else dy), None, None
 
 
 def _rule(

@@ -11,7 +11,8 @@ from .state import StatePart
 
 M = TypeVar("M")
 
-_frozen: weakref.WeakSet[Tensor] = weakref.WeakSet()  # tensors that are no Param: what thaw may make trainable again
+# By id, tensors that are no Param: what thaw may make trainable again.
+_frozen: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
 
 
 def freeze(part: M) -> M:
@@ -49,10 +50,10 @@ def _set(part: Any, frozen: bool) -> None:
             t.requires_grad = not frozen
         elif frozen and t.track == 2 and t.node is None:
             t.requires_grad = False
-            _frozen.add(t)
-        elif not frozen and t in _frozen:
+            _frozen[id(t)] = t
+        elif not frozen and _frozen.get(id(t)) is t:
             t.requires_grad = True
-            _frozen.discard(t)
+            del _frozen[id(t)]
 
 
 def _tensors(part: Any) -> list[Tensor]:

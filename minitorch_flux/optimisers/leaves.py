@@ -32,7 +32,7 @@ class Node:
     __slots__ = ("entries", "kind")
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind  # "layer", "dict" or "sequence"
+        self.kind = kind  # "layer", "dict", "sequence", or "constant": a tensor that is not trained
         self.entries: list[tuple[Any, Node | int | None]] = []
 
     def find(self, key: Any) -> Node | int | None:
@@ -75,7 +75,7 @@ class Leaves:
     def _walk(self, x: Any, path: str, inside: bool) -> Node | int | None:
         if isinstance(x, Tensor):
             trained = isinstance(x, Param) or (x.node is None and (x.track == 2 or path in self._known))
-            return self._leaf(x, path, x) if trained else None
+            return self._leaf(x, path, x) if trained else Node("constant")
         if is_array(x):
             return None if inside or not is_float(x.dtype) else self._leaf(x, path, ArrayLeaf(x))
         if type(x) is float and not inside:
@@ -156,6 +156,8 @@ class Leaves:
             if found[node] is None:
                 found[node] = self.checked(node, grads)
             return
+        if node.kind == "constant":
+            return  # a gradient of it is nobody's concern here
         parts = _parts(grads, node, path)
         known = set()
         for key, part in node.entries:
@@ -174,7 +176,7 @@ class Leaves:
 def _only_layers(node: Node | int | None) -> bool:
     if not isinstance(node, Node):
         return True
-    return node.kind == "layer" and all(_only_layers(part) for _, part in node.entries)
+    return node.kind in ("layer", "constant") and all(_only_layers(part) for _, part in node.entries)
 
 
 def _parts(grads: Any, node: Node, path: str) -> dict[Any, Any]:
