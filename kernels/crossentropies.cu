@@ -14,12 +14,7 @@
 
 DEVICE ACC below(ACC x, ACC top) { return x == top ? 0 : x - top; }
 
-// q of class c; `at` is where its target lies.
-DEVICE ACC share(const T* targets, long long at, bool hit, const ACC* weight, int c, ACC smoothing, int width) {
-    const ACC t = targets ? ACC(targets[at]) : ACC(hit);
-    const ACC q = (1 - smoothing) * t + smoothing / width;
-    return weight ? weight[c] * q : q;
-}
+DEVICE ACC weight_of(const ACC* weight, long long c) { return weight ? weight[c] : 1; }
 
 KERNEL(logitcrossentropy_forward)(const T* __restrict__ x, OPTIONAL const long long* __restrict__ labels,
                                   OPTIONAL const T* __restrict__ targets, OPTIONAL const ACC* __restrict__ weight,
@@ -28,7 +23,7 @@ KERNEL(logitcrossentropy_forward)(const T* __restrict__ x, OPTIONAL const long l
     ROWS(r, rows, width) {
         const T* from = x + r * width;
         T* to = slope + r * width;
-        ACC top = -INFINITY, sum = 0;
+        ACC top = -INFINITY, sum = 0, total = 0, fit = 0;    // total = sum(q), fit = sum(q z)
         LANES_MAX(top, j, width) top = f_max(ACC(from[j]), top);
         top = row_max(top);
         LANES_SUM(sum, j, width) {
@@ -37,26 +32,40 @@ KERNEL(logitcrossentropy_forward)(const T* __restrict__ x, OPTIONAL const long l
             sum += e;
         }
         sum = row_sum(sum);
+        const ACC keep = 1 - smoothing, even = smoothing / width;
         const long long label = labels ? labels[r] : 0;
         const bool known = label >= 0 && label < width;
-        ACC total = 1, fit = 0;
-        if (targets || weight || smoothing != 0) {
-            total = 0;
-            LANES_SUM(total, j, width) total += share(targets, r * width + j, j == label, weight, j, smoothing, width);
+        if (targets) {
+            const T* t = targets + r * width;
+            LANES_SUM(total, j, width) total += weight_of(weight, j) * (keep * ACC(t[j]) + even);
             total = row_sum(total);
             LANES_SUM(fit, j, width) {
-                const ACC q = share(targets, r * width + j, j == label, weight, j, smoothing, width);
+                const ACC q = weight_of(weight, j) * (keep * ACC(t[j]) + even);
                 fit += q == 0 ? 0 : q * below(ACC(from[j]), top);
             }
             fit = row_sum(fit);
             LANES(j, width) {
-                const ACC q = share(targets, r * width + j, j == label, weight, j, smoothing, width);
+                const ACC q = weight_of(weight, j) * (keep * ACC(t[j]) + even);
                 to[j] = T(scale * (ACC(to[j]) / sum * total - q));
             }
-        } else {
-            if (known) fit = below(ACC(from[label]), top);
-            const ACC factor = scale / sum;
-            LANES(j, width) to[j] = T(ACC(to[j]) * factor - (j == label ? scale : 0));
+        } else {                                             // q is `hit` more at the label than elsewhere
+            if (smoothing != 0) {
+                LANES_SUM(total, j, width) total += weight_of(weight, j) * even;
+                total = row_sum(total);
+                LANES_SUM(fit, j, width) {
+                    const ACC q = weight_of(weight, j) * even;
+                    fit += q == 0 ? 0 : q * below(ACC(from[j]), top);
+                }
+                fit = row_sum(fit);
+            }
+            const ACC hit = known ? weight_of(weight, label) * keep : 0;
+            total += hit;
+            fit += hit == 0 ? 0 : hit * below(ACC(from[label]), top);
+            const ACC factor = scale * total / sum;
+            LANES(j, width) {
+                const ACC q = weight_of(weight, j) * even + (j == label ? hit : 0);
+                to[j] = T(ACC(to[j]) * factor - scale * q);
+            }
         }
         ONE_LANE loss[r] = known ? scale * (total * f_log(sum) - fit) : ACC(NAN);
     }
@@ -73,10 +82,12 @@ KERNEL(logitcrossentropy_forward_planes)(const T* __restrict__ x, OPTIONAL const
         const long long start = r / tiles * width * inner + first, seen = r / tiles * inner + first;
         ACC* top = work + r * 3 * tile;
         ACC* sum = top + tile;
-        ACC* fit = sum + tile;
+        ACC* fit = sum + tile;                               // sum(q z); total = sum(q) lies in loss for a while
+        ACC* total = loss + seen;
+        const ACC keep = 1 - smoothing, even = smoothing / width;
         LANES(i, count) {
             top[i] = ACC(x[start + i]);
-            sum[i] = 0;
+            sum[i] = fit[i] = total[i] = 0;
         }
         for (int c = 1; c < width; ++c) LANES(i, count) top[i] = f_max(ACC(x[start + c * inner + i]), top[i]);
         for (int c = 0; c < width; ++c) LANES(i, count) {
@@ -84,38 +95,56 @@ KERNEL(logitcrossentropy_forward_planes)(const T* __restrict__ x, OPTIONAL const
             slope[start + c * inner + i] = T(e);
             sum[i] += e;
         }
-        if (targets || weight || smoothing != 0) {
-            LANES(i, count) loss[seen + i] = fit[i] = 0;             // sum(q), sum(q z)
-            for (int c = 0; c < width; ++c) LANES(i, count) {
-                const long long at = start + c * inner + i;
-                const ACC q = share(targets, at, labels && labels[seen + i] == c, weight, c, smoothing, width);
-                loss[seen + i] += q;
-                fit[i] += q == 0 ? 0 : q * below(ACC(x[at]), top[i]);
+        if (targets) {
+            for (int c = 0; c < width; ++c) {
+                const ACC w = weight_of(weight, c);
+                LANES(i, count) {
+                    const long long at = start + c * inner + i;
+                    const ACC q = w * (keep * ACC(targets[at]) + even);
+                    total[i] += q;
+                    fit[i] += q == 0 ? 0 : q * below(ACC(x[at]), top[i]);
+                }
             }
-            for (int c = 0; c < width; ++c) LANES(i, count) {
-                const long long at = start + c * inner + i;
-                const ACC q = share(targets, at, labels && labels[seen + i] == c, weight, c, smoothing, width);
-                slope[at] = T(scale * (ACC(slope[at]) / sum[i] * loss[seen + i] - q));
+            for (int c = 0; c < width; ++c) {
+                const ACC w = weight_of(weight, c);
+                LANES(i, count) {
+                    const long long at = start + c * inner + i;
+                    slope[at] = T(scale * (ACC(slope[at]) / sum[i] * total[i] - w * (keep * ACC(targets[at]) + even)));
+                }
             }
+            LANES(i, count) total[i] = scale * (total[i] * f_log(sum[i]) - fit[i]);
         } else {
-            LANES(i, count) fit[i] = scale / sum[i];
-            for (int c = 0; c < width; ++c) LANES(i, count) {
-                const long long at = start + c * inner + i;
-                slope[at] = T(ACC(slope[at]) * fit[i]);
+            if (smoothing != 0) for (int c = 0; c < width; ++c) {
+                const ACC q = weight_of(weight, c) * even;
+                LANES(i, count) {
+                    total[i] += q;
+                    fit[i] += q == 0 ? 0 : q * below(ACC(x[start + c * inner + i]), top[i]);
+                }
+            }
+            LANES(i, count) {                                // top becomes the factor, fit the share of the label
+                const long long label = labels[seen + i];
+                const bool known = label >= 0 && label < width;
+                const ACC hit = known ? weight_of(weight, label) * keep : 0;
+                const ACC t = total[i] + hit;
+                const ACC f = fit[i] + (hit == 0 ? 0 : hit * below(ACC(x[start + label * inner + i]), top[i]));
+                total[i] = known ? scale * (t * f_log(sum[i]) - f) : ACC(NAN);
+                top[i] = scale * t / sum[i];
+                fit[i] = scale * hit;
+            }
+            for (int c = 0; c < width; ++c) {
+                const ACC q = scale * weight_of(weight, c) * even;
+                LANES(i, count) {
+                    const long long at = start + c * inner + i;
+                    slope[at] = T(ACC(slope[at]) * top[i] - q);
+                }
             }
             LANES(i, count) {
                 const long long label = labels[seen + i];
-                const bool known = label >= 0 && label < width;
-                const long long at = start + (known ? label : 0) * inner + i;
-                slope[at] = T(ACC(slope[at]) - (known ? scale : 0));
-                loss[seen + i] = 1;
-                fit[i] = below(ACC(x[at]), top[i]);
+                if (label >= 0 && label < width) {
+                    const long long at = start + label * inner + i;
+                    slope[at] = T(ACC(slope[at]) - fit[i]);
+                }
             }
-        }
-        LANES(i, count) {
-            const long long label = labels ? labels[seen + i] : 0;
-            const ACC l = scale * (loss[seen + i] * f_log(sum[i]) - fit[i]);
-            loss[seen + i] = label >= 0 && label < width ? l : ACC(NAN);
         }
     }
 }

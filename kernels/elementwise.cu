@@ -1,8 +1,7 @@
-// elementwise.cu -- arithmetic, functions and choices of large arrays (minitorch_flux/ops/elementwise.py).
+// elementwise.cu -- arithmetic and functions of large arrays (minitorch_flux/ops/elementwise.py).
 //
 //   add, subtract, multiply, divide    z = x + y and so on, where x or y may be a number instead (null, then a or b)
 //   exp, expm1, log, log1p, sqrt, sin, cos    y = f(x)
-//   where                              z = condition ? x : y, where x or y may be a number
 //
 // All arrays have n elements. Outputs are written (=).
 #include "flux.h"
@@ -28,15 +27,6 @@ KERNEL(multiply_forward)(OPTIONAL const T* __restrict__ x, OPTIONAL const T* __r
 KERNEL(divide_forward)(OPTIONAL const T* __restrict__ x, OPTIONAL const T* __restrict__ y, ACC a, ACC b,
                        T* __restrict__ z, long long n) {
     EACH(i, n) z[i] = T(X(i) / Y(i));
-}
-
-// Both sides are read before the choice, so that it is a choice and no branch.
-KERNEL(where_forward)(const unsigned char* __restrict__ condition, OPTIONAL const T* __restrict__ x, OPTIONAL const T* __restrict__ y,
-                      ACC a, ACC b, T* __restrict__ z, long long n) {
-    EACH(i, n) {
-        const ACC first = X(i), second = Y(i);
-        z[i] = T(condition[i] ? first : second);
-    }
 }
 
 KERNEL(exp_forward)(const T* __restrict__ x, T* __restrict__ y, long long n) {

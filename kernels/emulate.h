@@ -36,7 +36,7 @@ namespace emu {
 struct dim3 { unsigned x, y, z; };
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 struct Fiber { ucontext_t ctx; char* stack; dim3 tid; unsigned warp; State state; void* tsan; uint64_t slot; };
-struct Place { const void* key; int offset; };
+struct Place { const void* key; int offset; unsigned block; };
 constexpr int ARENA = 48 << 10;                        // what every GPU gives a block
 constexpr size_t STACK = 1 << 16;
 inline Fiber fibers[1024], *cur;
@@ -69,12 +69,19 @@ UNSEEN inline void leave(State s, bool orders = true) { // to the scheduler, unt
     if (orders) __tsan_acquire(gate);
 }
 UNSEEN inline void enter() { body(body_arg); leave(DONE); }
-UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in every block's arena
+UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in every block's arena, NaN at first
     int i = 0;
     while (i < n_shared && shared_places[i].key != key) ++i;
-    if (i == n_shared) { shared_places[n_shared++] = {key, shared_top}; shared_top += (bytes + 15) & ~15; }
-    if (shared_top > ARENA) { std::fprintf(stderr, "emulator: over %d bytes of __shared__\n", ARENA); std::exit(3); }
-    return arena + shared_places[i].offset;
+    Place& p = shared_places[i];
+    if (i == n_shared) { p = {key, shared_top, ~0u}; ++n_shared; shared_top += (bytes + 15) & ~15; }
+    if (shared_top > ARENA || n_shared == 64) {
+        std::fprintf(stderr, "emulator: over %d bytes or 63 pieces of __shared__\n", ARENA);
+        std::exit(3);
+    }
+    if (p.block != bid.x)                              // byte by byte: TSan would see memset as this thread's doing
+        for (int b = 0; b < bytes; ++b) ((volatile char*)arena)[p.offset + b] = -1;
+    p.block = bid.x;
+    return arena + p.offset;
 }
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wclobbered"           // getcontext returns once here
@@ -119,7 +126,7 @@ UNSEEN inline void run_block(bool backwards) {
 }
 template <class F> void launch(dim3 blocks, dim3 threads, bool backwards, F f) {
     grid = blocks; block = threads; n_fibers = threads.x * threads.y; n_shared = shared_top = 0;
-    arenas = (char*)std::memset(std::malloc((size_t)grid.x * ARENA), -1, (size_t)grid.x * ARENA);   // NaN
+    arenas = (char*)std::malloc((size_t)grid.x * ARENA);   // one for each block: TSan knows memory by its address
     gates = (Gates*)std::malloc(grid.x * sizeof(Gates));
     body_arg = &f; body = [](void* p) { (*(F*)p)(); };
     home_tsan = __tsan_get_current_fiber();

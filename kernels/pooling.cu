@@ -7,8 +7,8 @@
 //   mean_pool_backward  dx[i] = sum of dy[p] / count[p] over all p and k with p s - pad + k d = i
 //
 // x is [planes, D, H, W], y, arg and dy are [planes, OD, OH, OW], count is [OD, OH, OW]. All outputs are written (=).
-// A row is one line of the output. The gradients gather: a line of dx looks for the windows that cover it, so no two
-// rows meet. Constants of a build: the window's width KW, its stride SW and its dilation DW along the width.
+// A row is `lines` lines of the output. The gradients gather: a line of dx looks for the windows that cover it, so no
+// two rows meet. Constants of a build: the window's width KW, its stride SW and its dilation DW along the width.
 #include "vectors.h"
 // constants: KW=2 SW=2 DW=1
 // constants: KW=3 SW=1 DW=1
@@ -17,61 +17,73 @@
 DEVICE int ceil_div(int a, int b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
 
 #ifdef KW
-// Of the windows from number j on, those whose tap kw lies in a line of W.
-#define FROM(kw) ceil_div(pw - (kw) * DW - j * SW, SW)
-#define TO(kw)   ceil_div(W + pw - (kw) * DW - j * SW, SW)
+struct Input { int D, H, W, KD, KH, d0, h0, dd, dh; };       // its sizes, and where the windows of a line begin
+// n windows of a line that begin at (d0, h0, w0 + l SW); EDGE: some may reach over an edge of the lines.
+template <bool EDGE> DEVICE void max_of_windows(const T* __restrict__ plane, T* __restrict__ y, int* __restrict__ arg, Input s, int w0, int n) {
+    Vec best = Vec{} - INFINITY;
+    VecInt at = VecInt{} - 1;
+    for (int kd = 0, d = s.d0; kd < s.KD; ++kd, d += s.dd) {
+        if (d < 0 || d >= s.D) continue;
+        for (int kh = 0, h = s.h0; kh < s.KH; ++kh, h += s.dh) {
+            if (h < 0 || h >= s.H) continue;
+            UNROLL for (int kw = 0; kw < KW; ++kw) {
+                const int w = w0 + kw * DW, place = (d * s.H + h) * s.W + w;
+                const int from = EDGE ? ceil_div(-w, SW) : 0, end = ceil_div(s.W - w, SW), to = EDGE && end < n ? end : n;
+                const Vec v = vec_load_every<SW>(plane + place, from, to);
+                VecInt better = (at < 0) | (v > best) | ((v != v) & (best == best));      // a NaN wins and stays
+                if (EDGE) better &= (vec_index() >= from) & (vec_index() < to);
+                best = better ? v : best;
+                at = better ? vec_index() * SW + place : at;
+            }
+        }
+    }
+    vec_store(y, best, n);
+    vec_store_int(arg, at, n);
+}
 #endif
 
 KERNEL(max_pool_forward)(const T* __restrict__ x, T* __restrict__ y, int* __restrict__ arg, long long planes, int D, int H, int W,
-                         int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw) {
-    ROWS(r, planes * OD * OH, OW * KD * KH * KW) {
-        const int oh = r % OH, od = r / OH % OD;
-        const T* plane = x + r / OH / OD * D * H * W;
-        VECTORS(j, OW, 1) {
-            Vec best = Vec{} - INFINITY;
-            VecInt at = VecInt{} - 1;
-            for (int kd = 0; kd < KD; ++kd) {
-                const int d = od * sd - pd + kd * dd;
-                if (d < 0 || d >= D) continue;
-                for (int kh = 0; kh < KH; ++kh) {
-                    const int h = oh * sh - ph + kh * dh;
-                    if (h < 0 || h >= H) continue;
-                    const int line = (d * H + h) * W;
-                    UNROLL for (int kw = 0; kw < KW; ++kw) {
-                        const int first = j * SW - pw + kw * DW, from = FROM(kw), to = TO(kw) < OW - j ? TO(kw) : OW - j;
-                        const Vec v = vec_load_every<SW>(plane + line + first, from, to);
-                        const VecInt inside = (vec_index() >= from) & (vec_index() < to);
-                        const VecInt better = inside & ((at < 0) | (v > best) | ((v != v) & (best == best)));   // a NaN wins and stays
-                        best = better ? v : best;
-                        at = better ? vec_index() * SW + (line + first) : at;
-                    }
-                }
+                         int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
+                         int lines) {
+    const bool edge = pw > 0 || (OW - 1) * SW + (KW - 1) * DW >= W;
+    const int tiles = (OH + lines - 1) / lines;
+    ROWS(r, planes * OD * tiles, lines * OW * KD * KH * KW) {
+        const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
+        const T* plane = x + r / tiles / OD * D * H * W;
+        for (int oh = tile * lines; oh < last; ++oh) {
+            const Input s = {D, H, W, KD, KH, od * sd - pd, oh * sh - ph, dd, dh};
+            const long long to = (r / tiles * OH + oh) * OW;
+            VECTORS(j, OW, 1) {
+                if (edge) max_of_windows<true>(plane, y + to + j, arg + to + j, s, j * SW - pw, OW - j);
+                else max_of_windows<false>(plane, y + to + j, arg + to + j, s, j * SW - pw, OW - j);
             }
-            vec_store(y + r * OW + j, best, OW - j);
-            vec_store_int(arg + r * OW + j, at, OW - j);
         }
     }
 }
 
 KERNEL(mean_pool_forward)(const T* __restrict__ x, const T* __restrict__ count, T* __restrict__ y, long long planes, int D, int H,
-                          int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw) {
-    ROWS(r, planes * OD * OH, OW * KD * KH * KW) {
-        const int oh = r % OH, od = r / OH % OD;
-        const T* plane = x + r / OH / OD * D * H * W;
-        VECTORS(j, OW, 1) {
-            Vec sum = Vec{};
-            for (int kd = 0; kd < KD; ++kd) {
-                const int d = od * sd - pd + kd * dd;
-                if (d < 0 || d >= D) continue;
-                for (int kh = 0; kh < KH; ++kh) {
-                    const int h = oh * sh - ph + kh * dh;
-                    if (h < 0 || h >= H) continue;
-                    const T* line = plane + ((long long)d * H + h) * W - pw + j * SW;
-                    UNROLL for (int kw = 0; kw < KW; ++kw)
-                        sum += vec_load_every<SW>(line + kw * DW, FROM(kw), TO(kw) < OW - j ? TO(kw) : OW - j);
+                          int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
+                          int lines) {
+    const int tiles = (OH + lines - 1) / lines;
+    ROWS(r, planes * OD * tiles, lines * OW * KD * KH * KW) {
+        const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
+        const T* plane = x + r / tiles / OD * D * H * W;
+        for (int oh = tile * lines; oh < last; ++oh) {
+            const long long to = (r / tiles * OH + oh) * OW;
+            VECTORS(j, OW, 1) {
+                Vec sum = Vec{};
+                for (int kd = 0, d = od * sd - pd; kd < KD; ++kd, d += dd) {
+                    if (d < 0 || d >= D) continue;
+                    for (int kh = 0, h = oh * sh - ph; kh < KH; ++kh, h += dh) {
+                        if (h < 0 || h >= H) continue;
+                        UNROLL for (int kw = 0; kw < KW; ++kw) {
+                            const int w = j * SW - pw + kw * DW, end = ceil_div(W - w, SW);
+                            sum += vec_load_every<SW>(plane + (d * H + h) * W + w, ceil_div(-w, SW), end < OW - j ? end : OW - j);
+                        }
+                    }
                 }
+                vec_store(y + to + j, sum / vec_load(count + (od * OH + oh) * OW + j, OW - j), OW - j);
             }
-            vec_store(y + r * OW + j, sum / vec_load(count + (od * OH + oh) * OW + j, OW - j), OW - j);
         }
     }
 }
@@ -80,58 +92,62 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const T* __restrict__ count, 
 // kw DW % SW for o = i - kw DW / SW.
 KERNEL(max_pool_backward)(const T* __restrict__ dy, const int* __restrict__ arg, T* __restrict__ dx, long long planes, int D,
                           int H, int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph,
-                          int pw) {
-    ROWS(r, planes * D * H, W * (KH / sh + 1)) {
-        const int h = r % H, d = r / H % D;
-        const long long windows = r / H / D * OD * OH * OW;
-        VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
-            Vec sum[SW];
-            UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
-            for (int kd = 0; kd < KD; ++kd) {
-                const int ud = d + pd - kd * dd, od = ud / sd;
-                if (ud < 0 || ud % sd || od >= OD) continue;
-                for (int kh = 0; kh < KH; ++kh) {
-                    const int uh = h + ph - kh * dh, oh = uh / sh;
-                    if (uh < 0 || uh % sh || oh >= OH) continue;
-                    const long long line = windows + ((long long)od * OH + oh) * OW;
-                    UNROLL for (int kw = 0; kw < KW; ++kw) {
-                        const int o = i - kw * DW / SW, f = kw * DW % SW;
-                        const VecInt mine = vec_load_int(arg + line + o, -o, OW - o) == vec_index() * SW + ((d * H + h) * W + i * SW + f - pw);
-                        const Vec given = vec_load(dy + line + o, -o, OW - o);
-                        sum[f] += mine ? given : Vec{};
+                          int pw, int lines) {
+    const int tiles = (H + lines - 1) / lines;
+    ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
+        const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
+        const long long windows = r / tiles / D * OD * OH * OW;
+        for (int h = tile * lines; h < last; ++h)
+            VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
+                Vec sum[SW];
+                UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
+                for (int kd = 0; kd < KD; ++kd) {
+                    const int ud = d + pd - kd * dd, od = ud / sd;
+                    if (ud < 0 || ud % sd || od >= OD) continue;
+                    for (int kh = 0; kh < KH; ++kh) {
+                        const int uh = h + ph - kh * dh, oh = uh / sh;
+                        if (uh < 0 || uh % sh || oh >= OH) continue;
+                        const long long line = windows + ((long long)od * OH + oh) * OW;
+                        UNROLL for (int kw = 0; kw < KW; ++kw) {
+                            const int o = i - kw * DW / SW, f = kw * DW % SW;
+                            const VecInt mine = vec_load_int(arg + line + o, -o, OW - o) == vec_index() * SW + ((d * H + h) * W + i * SW + f - pw);
+                            const Vec given = vec_load(dy + line + o, -o, OW - o);
+                            sum[f] += mine ? given : Vec{};
+                        }
                     }
                 }
+                vec_store_every<SW>(dx + ((r / tiles) * H + h) * W + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
             }
-            vec_store_every<SW>(dx + r * W + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
-        }
     }
 }
 
 KERNEL(mean_pool_backward)(const T* __restrict__ dy, const T* __restrict__ count, T* __restrict__ dx, long long planes, int D,
                            int H, int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph,
-                           int pw) {
-    ROWS(r, planes * D * H, W * (KH / sh + 1)) {
-        const int h = r % H, d = r / H % D;
-        const long long windows = r / H / D * OD * OH * OW;
-        VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
-            Vec sum[SW];
-            UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
-            for (int kd = 0; kd < KD; ++kd) {
-                const int ud = d + pd - kd * dd, od = ud / sd;
-                if (ud < 0 || ud % sd || od >= OD) continue;
-                for (int kh = 0; kh < KH; ++kh) {
-                    const int uh = h + ph - kh * dh, oh = uh / sh;
-                    if (uh < 0 || uh % sh || oh >= OH) continue;
-                    const long long line = ((long long)od * OH + oh) * OW;
-                    UNROLL for (int kw = 0; kw < KW; ++kw) {
-                        const int o = i - kw * DW / SW;
-                        const VecInt inside = (vec_index() >= -o) & (vec_index() < OW - o);
-                        const Vec n = vec_load(count + line + o, -o, OW - o);
-                        sum[kw * DW % SW] += vec_load(dy + windows + line + o, -o, OW - o) / (inside ? n : Vec{} + 1);
+                           int pw, int lines) {
+    const int tiles = (H + lines - 1) / lines;
+    ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
+        const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
+        const long long windows = r / tiles / D * OD * OH * OW;
+        for (int h = tile * lines; h < last; ++h)
+            VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
+                Vec sum[SW];
+                UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
+                for (int kd = 0; kd < KD; ++kd) {
+                    const int ud = d + pd - kd * dd, od = ud / sd;
+                    if (ud < 0 || ud % sd || od >= OD) continue;
+                    for (int kh = 0; kh < KH; ++kh) {
+                        const int uh = h + ph - kh * dh, oh = uh / sh;
+                        if (uh < 0 || uh % sh || oh >= OH) continue;
+                        const long long line = ((long long)od * OH + oh) * OW;
+                        UNROLL for (int kw = 0; kw < KW; ++kw) {
+                            const int o = i - kw * DW / SW;
+                            const VecInt inside = (vec_index() >= -o) & (vec_index() < OW - o);
+                            const Vec n = vec_load(count + line + o, -o, OW - o);
+                            sum[kw * DW % SW] += vec_load(dy + windows + line + o, -o, OW - o) / (inside ? n : Vec{} + 1);
+                        }
                     }
                 }
+                vec_store_every<SW>(dx + ((r / tiles) * H + h) * W + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
             }
-            vec_store_every<SW>(dx + r * W + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
-        }
     }
 }

@@ -45,12 +45,6 @@ template <class E> DEVICE Vec vec_load(const E* p, int from, int to) {
 template <class E> DEVICE void vec_store(E* p, Vec v, int from, int to) {
     for (int l = vec_within(from); l < vec_within(to); ++l) p[l] = E(v[l]);
 }
-DEVICE VecInt vec_load_int(const int* p, int from, int to) {
-    VecInt v = {};
-    for (int l = vec_within(from); l < vec_within(to); ++l) v[l] = p[l];
-    return v;
-}
-DEVICE void vec_store_int(int* p, VecInt v, int n) { for (int l = 0; l < vec_within(n); ++l) p[l] = (int)v[l]; }
 #if defined(__AVX512F__) && defined(__has_builtin)
 #if __has_builtin(__builtin_ia32_loadups512_mask) && __has_builtin(__builtin_ia32_storeups512_mask)
 #define VEC_MASKS
@@ -85,6 +79,16 @@ DEVICE Vec vec_shuffle(Vec a, Vec b, VecInt from) {      // lane l is lane from[
 #else
     return __builtin_shuffle(a, b, from);
 #endif
+}
+DEVICE VecInt vec_load_int(const int* p, int from, int to) {
+    if (sizeof(ACC) == sizeof(int)) return (VecInt)vec_load((const float*)p, from, to);
+    VecInt v = {};
+    for (int l = vec_within(from); l < vec_within(to); ++l) v[l] = p[l];
+    return v;
+}
+DEVICE void vec_store_int(int* p, VecInt v, int n) {
+    if (sizeof(ACC) == sizeof(int)) return vec_store((float*)p, (Vec)v, 0, n);
+    for (int l = 0; l < vec_within(n); ++l) p[l] = (int)v[l];
 }
 template <int S, class E> DEVICE Vec vec_load_every(const E* p, int from, int to) {
     if (S == 1) return vec_load(p, from, to);

@@ -32,6 +32,7 @@ from .autograd import (
 from .backend import DeviceError, Generator, free_memory, memory_stats, seed, use_kernels
 from .backend.threads import num_threads, set_num_threads
 from .nn.chain import Chain, activations
+from .nn.convolutions import Conv
 from .nn.dense import Dense
 from .nn.initialisers import (
     glorot_normal,
@@ -225,7 +226,7 @@ from .optimisers import (
 from .spelling import missing_name, teach
 
 if TYPE_CHECKING:  # imported when first used: training needs files, progress bars and data sets, a layer does not
-    from . import data, models
+    from . import data, models, schedules
     from .autograd.checker import CheckError, check
     from .data import DataLoader, onecold, onehot, onehotbatch, splitobs
     from .files import FileError, load, save
@@ -265,6 +266,7 @@ __all__ = [
     "Checkpoint",
     "ClipGrad",
     "ClipNorm",
+    "Conv",
     "DataLoader",
     "Dense",
     "Descent",
@@ -449,6 +451,7 @@ __all__ = [
     "save",
     "scatter",
     "scatter_add",
+    "schedules",
     "seed",
     "selu",
     "set_num_threads",
@@ -530,6 +533,7 @@ _LATER = {
     "onehot": "data",
     "onehotbatch": "data",
     "save": "files",
+    "schedules": ".",
     "splitobs": "data",
     "train": "training",
 }

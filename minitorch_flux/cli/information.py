@@ -78,7 +78,7 @@ def _cuda(found: dict[str, Any]) -> list[str]:
     if found["nvrtc"] is None:
         return [f"no NVRTC (needed for a GPU only): {found['install nvrtc']}"]
     known = found["architectures"]
-    return [f"NVRTC {found['nvrtc']} compiles the kernels for {len(known)} architectures, sm_{known[0]} to sm_{known[-1]}"]
+    return [f"NVRTC {found['nvrtc']} compiles the kernels for sm_{known[0]} to sm_{known[-1]}"]
 
 
 def _cupy() -> list[str]:

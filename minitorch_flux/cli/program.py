@@ -145,6 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has left: nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
+    except OSError as error:  # a full disk, a folder that has gone
+        code = _say(error, 1)
     return code
 
 

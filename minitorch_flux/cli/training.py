@@ -56,8 +56,8 @@ class Run:
         self.settings, self.recipe, self.images, self.device = settings, recipe, images, device
         height, width = images.shape[1:]
         if settings.model == "lenet" and min(height, width) < SMALLEST:
-            raise WrongInput(f"--model lenet: the images of {images.name} are {height} x {width} pixels, and LeNet needs at "
-                             f"least {SMALLEST} x {SMALLEST}; use --model mlp")
+            raise WrongInput(f"--model lenet: the images of {images.name} are {height} x {width} pixels, and LeNet needs "
+                             f"at least {SMALLEST} x {SMALLEST}; use --model mlp")
         seed(settings.seed)
         self.model = MODELS[settings.model](images.shape, len(images.classes)).to(device)
         optimiser = OPTIMISERS[settings.optimiser]
@@ -229,6 +229,9 @@ def _saved_settings(path: Path, arguments: argparse.Namespace) -> Settings:
         raise WrongInput(f"--resume {arguments.resume}: {error}") from None
     except (KeyError, TypeError):
         raise WrongInput(f"--resume {arguments.resume}: {path} was not saved by minitorch-flux train") from None
+    for name, known in (("model", MODELS), ("optimiser", OPTIMISERS)):
+        if (value := getattr(settings, name)) not in known:
+            raise WrongInput(f"--resume {arguments.resume}: {name} {value}: this version does not have it")
     for field in dataclasses.fields(Settings):
         name, old = field.name, getattr(settings, field.name)
         new = getattr(arguments, name)

@@ -21,7 +21,7 @@ AGGREGATES = ("mean", "sum", "none")
 def predictions(name: str, y_hat: Any) -> Tensor:
     """``y_hat`` as a floating-point tensor; integers become float64."""
     t = as_tensor(y_hat)
-    if not is_float(t.dtype):
+    if t.data.dtype.kind != "f" and not is_float(t.dtype):
         refuse_complex(t.dtype, name)
         t = t.astype(np.float64)
     return t
@@ -45,15 +45,16 @@ def _hint(y_hat: tuple[int, ...], y: tuple[int, ...]) -> str:
 
 def class_axis(name: str, axis: Any, y_hat: Tensor) -> int:
     """``axis`` counted from the front; there must be a class along it."""
-    axis = normalise_axis(name, axis, y_hat.ndim, y_hat.shape)
-    if y_hat.shape[axis] == 0:
-        raise ValueError(f"{name}: y_hat of shape {y_hat.shape} has no classes along axis {axis}")
+    shape = y_hat.data.shape
+    axis = normalise_axis(name, axis, len(shape), shape)
+    if shape[axis] == 0:
+        raise ValueError(f"{name}: y_hat of shape {shape} has no classes along axis {axis}")
     return axis
 
 
 def check_classes(name: str, y: Any, y_hat: Tensor, axis: int) -> None:
     """Raise where ``y`` is neither class indices nor probabilities for ``y_hat`` with its classes along ``axis``."""
-    shape = y_hat.shape
+    shape = y_hat.data.shape
     without = shape[:axis] + shape[axis + 1 :]
     if y.shape == without and y.dtype.kind not in "iu":
         raise TypeError(f"{name}: y has the shape {y.shape} of class indices, which must be integers, but its dtype is "

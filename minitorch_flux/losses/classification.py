@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import array_module
+from ..backend import array_module, as_array
 from ..ops.arithmetic import fit
 from ..ops.comparisons import where
 from ..ops.crossentropies import fused_logitcrossentropy
 from ..ops.elementary import log, power
-from ..ops.elementwise import as_tensor, either
+from ..ops.elementwise import either
 from ..ops.softmaxes import logsoftmax
 from ..ops.special import xlogy
 from .arguments import (
@@ -83,13 +83,13 @@ def logitcrossentropy(
     integers, IndexError for one that is not a class (on a GPU too, which then waits for it).
     """
     name = "logitcrossentropy"
-    y_hat, y = predictions(name, y_hat), as_tensor(y)
+    y_hat, target = predictions(name, y_hat), y.data if isinstance(y, Tensor) else as_array(y)
     axis = class_axis(name, axis, y_hat)
-    check_classes(name, y, y_hat, axis)
+    check_classes(name, target, y_hat, axis)
     if label_smoothing:
         _check_smoothing(name, label_smoothing)
     w = class_weights(name, weight, y_hat, axis)
-    if y.recorded or (w is not None and w.recorded):
+    if (isinstance(y, Tensor) and y.recorded) or (w is not None and w.recorded):
         t = probabilities(name, y, y_hat, axis)
         logs = logsoftmax(y_hat, axis)
         impossible = (t.data == 0) & (logs.data == -np.inf) if not label_smoothing else None
@@ -99,7 +99,7 @@ def logitcrossentropy(
     check_agg(name, agg)
     each = callable(agg)
     loss = fused_logitcrossentropy(
-        y_hat, y.data, None if w is None else w.data,
+        y_hat, target, None if w is None else w.data,
         axis=axis, label_smoothing=label_smoothing, agg="none" if each else agg,
     )  # fmt: skip
     return agg(loss) if each else loss  # type: ignore[operator]

@@ -18,14 +18,28 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Operation, Tensor, operation
-from ..backend import array_module, empty, is_float
+from ..backend import array_function, array_module, empty_like, is_float
+from ..readings import KernelFile
 from .arithmetic import fit
-from .elementwise import LARGE, as_tensor, binary_forward, documented, either, raw, refuse_shapes, unary_forward
+from .elementwise import (
+    LARGE,
+    as_tensor,
+    binary_forward,
+    documented,
+    either,
+    numbers_fit,
+    predicate_forward,
+    raw,
+    refuse_shapes,
+)
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
+@array_function
 def where_forward(condition: Any, x: Any, y: Any) -> Any:
     """``x`` where ``condition`` is true, ``y`` elsewhere."""
     try:
@@ -86,7 +100,7 @@ def clip_forward(x: Any, low: Any, high: Any) -> Any:
     try:
         numbers = not hasattr(low, "dtype") and not hasattr(high, "dtype")
         if numbers and getattr(x, "nbytes", 0) >= LARGE and is_float(x.dtype):
-            return xp.clip(x, low, high, out=empty(x.shape, x.dtype, like=x))
+            return xp.clip(x, low, high, out=empty_like(x))
         return xp.clip(x, low, high)
     except ValueError as error:
         refuse_shapes("clip", error, x, low, high)
@@ -124,10 +138,9 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
 # -- comparing ---------------------------------------------------------------------------------------------------------
 
 
-def _predicate(name: str, doc: str, symbol: Any = None, inputs: int = 2) -> Operation:
+def _predicate(name: str, doc: str, symbol: Any = None) -> Operation:
     """An operation with a boolean (or integer) result and no gradient."""
-    forward = binary_forward(name, symbol) if inputs == 2 else unary_forward(name)
-    return documented(operation(name, forward), doc)
+    return documented(operation(name, predicate_forward(name, symbol)), doc)
 
 
 equal = _predicate("equal", "x == y, elementwise.", operator.eq)
@@ -139,14 +152,14 @@ greater_equal = _predicate("greater_equal", "x >= y, elementwise.", operator.ge)
 logical_and = _predicate("logical_and", "Whether both x and y are true (not zero).")
 logical_or = _predicate("logical_or", "Whether x or y is true (not zero).")
 logical_xor = _predicate("logical_xor", "Whether exactly one of x and y is true (not zero).")
-logical_not = _predicate("logical_not", "Whether x is false (zero).", inputs=1)
+logical_not = _predicate("logical_not", "Whether x is false (zero).")
 bitwise_and = _predicate("bitwise_and", "x & y of booleans or integers.")
 bitwise_or = _predicate("bitwise_or", "x | y of booleans or integers.")
 bitwise_xor = _predicate("bitwise_xor", "x ^ y of booleans or integers.")
-invert = _predicate("invert", "~x of booleans or integers.", inputs=1)
-isnan = _predicate("isnan", "Whether x is not a number.", inputs=1)
-isinf = _predicate("isinf", "Whether x is infinite.", inputs=1)
-isfinite = _predicate("isfinite", "Whether x is a finite number.", inputs=1)
+invert = _predicate("invert", "~x of booleans or integers.")
+isnan = _predicate("isnan", "Whether x is not a number.")
+isinf = _predicate("isinf", "Whether x is infinite.")
+isfinite = _predicate("isfinite", "Whether x is a finite number.")
 
 
 def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
@@ -179,3 +192,25 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
     x = where(isnan(x), nan, x)
     x = where(equal(x, xp.inf), float(limits.max) if posinf is None else posinf, x)
     return where(equal(x, -xp.inf), float(limits.min) if neginf is None else neginf, x)
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+comparisons = KernelFile("comparisons.cu")
+
+
+@where_forward.kernel(accepts="contiguous, of one shape and dtype, or one of them and a number; at least 4096 elements")
+def _(condition: Any, x: Any, y: Any) -> Any:
+    like = x if hasattr(x, "dtype") else y
+    if getattr(like, "size", 0) < 4096 or getattr(condition, "dtype", None) != np.bool_:
+        return NotImplemented
+    contiguous = like.flags.c_contiguous and condition.flags.c_contiguous and condition.shape == like.shape
+    if not contiguous or like.dtype.itemsize not in (1, 2, 4, 8) or not numbers_fit(like, x, y):
+        return NotImplemented
+    bits = np.dtype(f"uint{8 * like.dtype.itemsize}")
+    arrays = [v.view(bits) if hasattr(v, "dtype") else None for v in (x, y)]
+    numbers = [0 if hasattr(v, "dtype") else np.asarray(v, like.dtype).view(bits).item() for v in (x, y)]
+    z = empty_like(like)
+    ran = comparisons("where_forward", like, 1, like.size, condition.view(np.uint8), *arrays, *numbers, z.view(bits),
+                      like.size, BITS=bits)
+    return z if ran else NotImplemented

@@ -96,8 +96,9 @@ def _expand(terms: list[list[Any]], output: list[Any] | None, tensors: list[Tens
     for k, (term, x) in enumerate(zip(terms, tensors, strict=True)):
         named = len(term) - term.count(DOTS)
         if term.count(DOTS) > 1 or named > x.ndim or (named < x.ndim and DOTS not in term):
+            more = "" if DOTS in term else "; '...' stands for further axes"
             raise ValueError(f"einsum: operand {k} has shape {x.shape} with {x.ndim} axes, but its letters "
-                             f"{_show(term)} name {named}" + ("" if DOTS in term else "; '...' stands for further axes"))
+                             f"{_show(term)} name {named}{more}")
         widths.append(x.ndim - named)
     dots = [(DOTS, i) for i in range(max(widths))]
     labels = [_fill(term, dots[len(dots) - width :]) for term, width in zip(terms, widths, strict=True)]

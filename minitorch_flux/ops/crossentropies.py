@@ -161,7 +161,7 @@ def _(
     if not ran:
         return NotImplemented
     total = losses.sum()
-    if labels is not None and total != total:
+    if labels is not None and total != total:  # a label that is no class gives NaN; on a GPU this look waits for it
         check_labels(labels, width)
     loss = losses if agg == "none" else total
     return (loss if acc is dtype else loss.astype(dtype)), slope

@@ -54,7 +54,28 @@ def _power_slope(x: Any, y: Any) -> Any:
     return y * either.power(x, either.where(flat, 0, y - 1))
 
 
-power = binary("power", "x to the power of y; at 0^0 its derivative is 0", _power_gradient, operator.pow)
+def power_forward(x: Any, y: Any) -> Any:
+    """``x ** y``; a few numbers as exponents of floats in a quicker way."""
+    quick = QUICK.get(y) if type(y) in (int, float) and hasattr(x, "dtype") and is_float(x.dtype) else None
+    return quick(x) if quick else _power(x, y)
+
+
+_power = binary_forward("power", operator.pow)
+QUICK = {
+    0.5: lambda x: either.sqrt(x),
+    1: lambda x: x.copy(),
+    2: lambda x: either.square(x),
+    3: lambda x: either.multiply(either.square(x), x),
+    -1: lambda x: either.reciprocal(x),
+}
+
+power = documented(
+    operation("power", power_forward, gradient=_power_gradient),
+    """x to the power of y; the derivative at 0^0 is 0.
+
+    x, y: arrays, tensors or numbers whose shapes broadcast (else ValueError). Integers to negative powers raise
+    ValueError, as in NumPy.""",
+)
 square = unary("square", "x^2", lambda dy, x: dy * (x * 2))
 sqrt = unary("sqrt", "The square root; infinite slope at 0", lambda dy, out: dy / (out * 2))
 reciprocal = unary("reciprocal", "1 / x", lambda dy, out: -dy * (out * out))

@@ -1,5 +1,7 @@
-"""What all elementwise operations share: outputs from the pool, errors that name the axis, one text for a gradient.
+"""What all elementwise operations share: outputs from the pool, kernels, errors that name the axis.
 
+Small arrays go to NumPy (or CuPy) directly. Large ones are written to memory from the pool, by the kernels of
+kernels/elementwise.cu where they are quicker; these give no warnings of overflow and the like.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..autograd import OPERATIONS, Operation, Tensor, operation
-from ..backend import array_module, as_array, empty, empty_like, is_float
+from ..backend import array_function, array_module, as_array, empty, empty_like, is_float
+from ..backend.arrays import same_device
+from ..readings import KernelFile
 
 LARGE = 1 << 16
 """Outputs of about this many bytes and more come from the memory pool; below, NumPy's own allocation is as fast."""
@@ -72,16 +76,26 @@ def no_gradient(dy: Any) -> Any:
     return zeros(dy)
 
 
+# -- functions of one array --------------------------------------------------------------------------------------------
+
+
 def unary_forward(name: str) -> Callable[[Any], Any]:
     """NumPy's (and CuPy's) elementwise function ``name`` of one array; large results are written to pool memory."""
 
-    def forward(x: Any) -> Any:
-        f = getattr(array_module(x), name)
-        if getattr(x, "nbytes", 0) < LARGE or not is_float(x.dtype):
-            return f(x)
-        return f(x, out=empty_like(x))
+    def reference(x: Any) -> Any:
+        return getattr(array_module(x), name)(x, out=empty_like(x))
 
-    forward.__name__ = f"{name}_forward"
+    reference.__name__ = f"{name}_forward"
+    reference.__doc__ = f"``{name}`` of each element of a large array of floats."
+    large = array_function(reference)
+    if name in KERNELS:
+        large.kernel(accepts=f"contiguous floats of at least {LARGE} bytes")(lambda x: _launch_unary(name, x))
+
+    def forward(x: Any) -> Any:
+        if getattr(x, "nbytes", 0) < LARGE or not is_float(x.dtype):
+            return getattr(array_module(x), name)(x)
+        return large(x)
+
     return forward
 
 
@@ -91,27 +105,40 @@ def unary(name: str, doc: str, gradient: Callable[..., Any]) -> Operation:
     return documented(operation(name, unary_forward(name), gradient=gradient), text)
 
 
+# -- functions of two arrays -------------------------------------------------------------------------------------------
+
+
 def binary_forward(name: str, symbol: Callable[[Any, Any], Any] | None = None) -> Callable[[Any, Any], Any]:
     """NumPy's elementwise function ``name`` of two arrays or numbers, with an error that names the axis.
 
     ``symbol`` is Python's operator for it, the quicker way for small arrays.
     """
 
+    def reference(x: Any, y: Any) -> Any:
+        xp = array_module(x, y)
+        dtype = xp.result_type(x, y)
+        if not is_float(dtype):
+            return getattr(xp, name)(x, y)
+        shape = np.broadcast_shapes(getattr(x, "shape", ()), getattr(y, "shape", ()))
+        return getattr(xp, name)(x, y, out=empty(shape, dtype, like=x if hasattr(x, "shape") else y))
+
+    reference.__name__ = f"{name}_forward"
+    reference.__doc__ = f"``{name}`` of two arrays, one of them large."
+    large = array_function(reference)
+    if name in KERNELS:
+        large.kernel(accepts="contiguous floats of one shape and dtype, or one of them and a number, at least "
+                     f"{PARALLEL} elements ({LARGE} bytes of 16-bit floats)")(lambda x, y: _launch_binary(name, x, y))
+
     def forward(x: Any, y: Any) -> Any:
         try:
             if getattr(x, "nbytes", 0) < LARGE and getattr(y, "nbytes", 0) < LARGE:
                 return symbol(x, y) if symbol else getattr(array_module(x, y), name)(x, y)
-            xp = array_module(x, y)
-            dtype = xp.result_type(x, y)
-            if not is_float(dtype):
-                return getattr(xp, name)(x, y)
-            shape = np.broadcast_shapes(getattr(x, "shape", ()), getattr(y, "shape", ()))
-            return getattr(xp, name)(x, y, out=empty(shape, dtype, like=x if hasattr(x, "shape") else y))
-        except ValueError as error:
+            return large(x, y)
+        except (TypeError, ValueError) as error:
+            same_device(name, (x, y))
             refuse_shapes(name, error, x, y)
             raise
 
-    forward.__name__ = f"{name}_forward"
     return forward
 
 
@@ -125,3 +152,56 @@ def refuse_shapes(name: str, error: Exception, *arrays: Any) -> None:
                 f"{name}: the shapes {' and '.join(map(str, shapes))} do not broadcast: axis {-back} has the sizes "
                 f"{sizes[0]} and {sizes[1]}; they must be equal, or one of them 1"
             ) from error
+
+
+def predicate_forward(name: str, symbol: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """NumPy's function ``name`` whose result is no float: booleans, or integers of integers."""
+
+    def forward(*xs: Any) -> Any:
+        try:
+            return symbol(*xs) if symbol else getattr(array_module(*xs), name)(*xs)
+        except (TypeError, ValueError) as error:
+            same_device(name, xs)
+            refuse_shapes(name, error, *xs)
+            raise
+
+    return forward
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+elementwise = KernelFile("elementwise.cu")
+
+KERNELS = {"add", "subtract", "multiply", "divide", "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos"}
+
+PARALLEL = 500_000
+"""From here on several threads are quicker than NumPy's one."""
+
+
+def numbers_fit(array: Any, *others: Any) -> bool:
+    """Whether the others are numbers that leave the dtype alone, or contiguous arrays of the same shape and dtype."""
+    return all(
+        (o.shape == array.shape and o.dtype == array.dtype and o.flags.c_contiguous)
+        if hasattr(o, "dtype")
+        else array_module(array).result_type(array, o) == array.dtype
+        for o in others
+    )
+
+
+def _launch_unary(name: str, x: Any) -> Any:
+    if not x.flags.c_contiguous:
+        return NotImplemented
+    y = empty_like(x)
+    return y if elementwise(f"{name}_forward", x, 1, x.size, x, y, x.size) else NotImplemented
+
+
+def _launch_binary(name: str, x: Any, y: Any) -> Any:
+    like = x if hasattr(x, "dtype") else y
+    enough = like.nbytes >= LARGE if like.dtype.itemsize == 2 else like.size >= PARALLEL
+    if not (enough and is_float(like.dtype) and like.flags.c_contiguous and numbers_fit(like, x, y)):
+        return NotImplemented
+    z = empty_like(like)
+    arrays = [v if hasattr(v, "dtype") else None for v in (x, y)]
+    numbers = [0.0 if hasattr(v, "dtype") else float(v) for v in (x, y)]
+    n = like.size
+    return z if elementwise(f"{name}_forward", like, 1, n, *arrays, *numbers, z, n) else NotImplemented

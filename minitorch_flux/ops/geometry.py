@@ -73,6 +73,11 @@ class Window:
         """The padding before, per axis."""
         return tuple(lo for lo, _ in self.pad)  # type: ignore[union-attr]
 
+    def pad_for(self, sizes: tuple[int, ...], out: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """The padding that lets ``out`` windows reach everywhere; with ``ceil_mode`` the last may need more than ``pad``."""
+        ends = [(o - 1) * s + span for o, s, span in zip(out, self.stride, self.span)]
+        return tuple((lo, max(hi, end - i - lo)) for i, end, (lo, hi) in zip(sizes, ends, self.pad))  # type: ignore[arg-type]
+
     def at(self, sizes: tuple[int, ...]) -> Window:
         """The window with its padding in pairs, for an input of these sizes."""
         return self if isinstance(self.pad, tuple) else _resolved(self, sizes)

@@ -30,10 +30,10 @@ def taps(window: Window, out: Sizes) -> Iterator[tuple[int, tuple[slice, ...]]]:
     return iter(spots)
 
 
-def padded(x: Any, window: Window, value: float = 0) -> Any:
-    """``x`` with the window's padding around its last axes."""
-    pairs = window.pad
-    if not any(map(any, pairs)):  # type: ignore[call-overload]
+def padded(x: Any, window: Window, out: Sizes, value: float = 0) -> Any:
+    """``x`` with the window's padding around its last axes, and more after where ``ceil_mode`` reaches further."""
+    pairs = window.pad_for(x.shape[x.ndim - window.ndim :], out)
+    if not any(map(any, pairs)):
         return x
     return array_module(x).pad(x, ((0, 0),) * (x.ndim - window.ndim) + pairs, constant_values=value)
 
@@ -45,7 +45,7 @@ def im2col_forward(x: Any, window: Window) -> Any:
     window = window.at(tuple(sizes))
     out, k = window.output_size(tuple(sizes)), math.prod(window.kernel)
     col = empty((n, c, k, *out), x.dtype, like=x)
-    x = padded(x, window)
+    x = padded(x, window, out)
     for i, cut in taps(window, out):
         col[:, :, i] = x[..., *cut]
     return col.reshape(n, c * k, math.prod(out))

@@ -7,15 +7,18 @@
     shift            y_i = x_{i-1}, y_0 = 0      dx_i = dy_{i+1}
 
 Nothing is divided by x, so zeros are as good as other numbers. Each gradient consists of these five, so that
-derivatives of every order are right. ``reverse=True`` scans from the other end (i-1 and i+1 change places).
+derivatives of every order are right. ``reverse=True`` scans from the other end: i-1 and i+1 change places. The kernel of
+the recurrence is in kernels/scans.cu.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty_like, is_float
+from ..readings import KernelFile
 from .axes import normalise_axis
 from .elementwise import as_tensor, either
 
@@ -135,3 +138,17 @@ def cumprod(x: Any, axis: int | None = None) -> Tensor:
     """
     x, axis = _along("cumprod", x, axis)
     return _cumprod(x, axis=axis)
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+scans = KernelFile("scans.cu")
+
+
+@recurrence_forward.kernel(accepts="contiguous floats of one dtype")
+def _(a: Any, b: Any, axis: int, reverse: bool = False) -> Any:
+    if not (a.flags.c_contiguous and b.flags.c_contiguous and a.dtype == b.dtype and is_float(b.dtype)):
+        return NotImplemented
+    s = empty_like(b)
+    outer, n, inner = math.prod(b.shape[:axis]), b.shape[axis], math.prod(b.shape[axis + 1 :])
+    return s if scans("recurrence_forward", b, outer, inner, a, b, s, outer, n, inner, reverse) else NotImplemented

@@ -6,6 +6,8 @@ from hypothesis import given
 
 from minitorch_flux.autograd import Tensor, gradient, tensor
 from minitorch_flux.ops import comparisons as ops
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from minitorch_flux.readings.toolchain import toolchain
 from tests.oracles import SHAPES, apart, broadcastable, check_against_torch, check_operation, normal
 
 nan = np.nan
@@ -125,6 +127,12 @@ def test_comparison_operators(symbol):
     np.testing.assert_array_equal(symbol(2, Tensor(a)).data, symbol(2, a))
 
 
+def test_comparisons_of_large_arrays_are_booleans():
+    x = normal(200, 200)
+    for name in ("less", "equal", "logical_and"):
+        assert getattr(ops, name)(x, 0.5 * x).dtype == bool
+
+
 def test_comparisons_are_not_recorded_and_tensors_stay_hashable():
     x = tensor([1.0, 2.0], requires_grad=True)
     assert not (x > 1).requires_grad
@@ -160,6 +168,7 @@ def test_predicates(name):
         np.testing.assert_array_equal(getattr(ops, name)(x.astype(dtype)).data, getattr(np, name)(x))
     large = np.zeros((200, 200))
     np.testing.assert_array_equal(getattr(ops, name)(large).data, getattr(np, name)(large))
+    assert getattr(ops, name)(large).dtype == bool
 
 
 def test_close_and_equal():
@@ -181,3 +190,50 @@ def test_nan_to_num():
     np.testing.assert_array_equal(ops.nan_to_num(x.astype(np.float32)).data, np.nan_to_num(x.astype(np.float32)))
     assert ops.nan_to_num(np.arange(3)).tolist() == [0, 1, 2]
     np.testing.assert_array_equal(gradient(lambda x: ops.nan_to_num(x).sum(), x), [1, 0, 0, 0])
+
+
+# -- the kernel of where -----------------------------------------------------------------------------------------------
+
+needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int32, np.int64, np.float16, np.float32, np.float64])
+def test_where_kernel(dtype):
+    f = ops.where_forward
+    x, y = (np.round(20 * normal(70, 71, seed=i)).astype(dtype) for i in (0, 1))
+    c = normal(70, 71, seed=2) > 0
+    number = dtype(1)
+    for a, b in [(x, y), (x, number), (number, y), (x, 0)]:
+        before = f.launches
+        z = ops.where(c, a, b)
+        wanted = np.where(c, a, b.item() if isinstance(b, np.generic) else b)
+        assert f.launches == before + 1
+        assert z.dtype == wanted.dtype
+        np.testing.assert_array_equal(z.data, wanted)
+    before = f.launches
+    for arguments in [(c[:, ::2], x[:, ::2], y[:, ::2]), (c[:1], x, y), (c.astype(int), x, y), (c[:9], x[:9], y[:9]),
+                      (c, x, y[0]), (c, x.T.copy().T, y)]:
+        np.testing.assert_array_equal(ops.where(*arguments).data, np.where(*arguments))
+    assert f.launches == before
+
+
+@needs_compiler
+def test_where_kernel_moves_bits():
+    """NaN's payload, the sign of zero and denormals come through; numbers that need another dtype are declined."""
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 5000, np.uint32)
+    c = bits % 2 == 0
+    z = ops.where(c, bits.view(np.float32), -0.0)
+    np.testing.assert_array_equal(z.data.view(np.uint32), np.where(c, bits, np.float32(-0.0).view(np.uint32)))
+    assert ops.where(c, np.zeros(5000, np.int32), 0.5).dtype == np.float64
+    check_operation(ops.where, c, normal(5000), normal(5000, seed=1), oracle=np.where)
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+def test_the_gpu_s_reading_in_the_emulator(how):
+    c, x = normal(4100) > 0, normal(4100)
+    with emulated(**how) as emulation:
+        y = ops.where(c, x, 0.0)
+    assert emulation.launches == 1
+    np.testing.assert_array_equal(y.data, np.where(c, x, 0))

@@ -5,7 +5,11 @@ from hypothesis import strategies as st
 
 from minitorch_flux.autograd import Tensor, gradient, tensor
 from minitorch_flux.ops import reductions as ops
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from minitorch_flux.readings.toolchain import toolchain
 from tests.oracles import apart, axes_of, check_against_torch, check_operation, normal, shapes, solid_shapes
+
+needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")
 
 nan = np.nan
 NAMES = ["sum", "mean", "prod", "max", "min"]
@@ -160,7 +164,7 @@ LARGE = [
 @pytest.mark.parametrize("name", ["sum", "mean"])
 def test_large(name, shape, axis):
     check_operation(getattr(ops, name), normal(*shape), axis=axis, oracle=numpys(name), order=1, dtypes=())
-    for dtype, near in ((np.float32, 1e-5), (np.float16, 1e-3)):
+    for dtype, near in ((np.float32, 2e-6 if toolchain() else 1e-5), (np.float16, 1e-3)):
         x = normal(*shape).astype(dtype)
         y = getattr(ops, name)(x, axis)
         wanted = getattr(np, name)(x.astype(np.float64), axis)
@@ -174,3 +178,44 @@ def test_the_same_bits_every_time():
     for axis in (None, 0, (0, 2), 1):
         first = ops.sum(x, axis).data.tobytes()
         assert all(ops.sum(x, axis).data.tobytes() == first for _ in range(5))
+
+
+@needs_compiler
+@pytest.mark.parametrize(("shape", "axis"), LARGE)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_sum_kernels(shape, axis, dtype):
+    f, x = ops.sum_forward, normal(*shape).astype(dtype)
+    axes = ops.axes_of("sum", axis, Tensor(x))
+    near = {np.float16: 2e-3, np.float32: 1e-5, np.float64: 1e-12}[dtype]
+    for keepdims in (False, True):
+        before = f.launches
+        y = f(x, axes, keepdims)
+        assert f.launches > before
+        wanted = f.reference(x.astype(np.float64), axes, keepdims)
+        assert y.shape == wanted.shape
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, wanted, rtol=near, atol=near * np.sqrt(x.size / y.size))
+
+
+def test_declined_sums():
+    f, x = ops.sum_forward, normal(300, 400)
+    before = f.launches
+    for y, wanted in [(f(x[:, ::2], (0,)), x[:, ::2].sum(0)), (f(x, ()), x), (f(x[:, :, None], (2,)), x),
+                      (f(x.T, (0,)), x.T.sum(0)), (f(x[:2], (0,)), x[:2].sum(0)),
+                      (f(np.ones((300, 400), int), (0,)), np.full(400, 300))]:
+        np.testing.assert_allclose(y, wanted)
+    assert f.launches == before
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gpu_s_reading_in_the_emulator(dtype, how, monkeypatch):
+    monkeypatch.setattr(ops, "FEW", 64)
+    cases = [((5, 70), (1,)), ((70, 5), (0,)), ((3, 70, 5), (1,)), ((2, 3, 4, 5), (0, 2, 3)), ((9000,), (0,)),
+             ((600, 3), (0,)), ((5, 2, 1100), (1,))]
+    with emulated(**how) as emulation:
+        got = [ops.sum_forward(normal(*shape).astype(dtype), axis) for shape, axis in cases]
+    assert emulation.launches >= len(cases)
+    for y, (shape, axis) in zip(got, cases, strict=True):
+        np.testing.assert_allclose(y, normal(*shape).sum(axis), rtol=1e-4, atol=1e-4)

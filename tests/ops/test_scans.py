@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from minitorch_flux.autograd import Tensor
 from minitorch_flux.ops import scans as ops
-from tests.oracles import axes_of, check_against_torch, check_operation, normal, shapes
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from minitorch_flux.readings.toolchain import toolchain
+from tests.oracles import axes_of, check_against_torch, check_operation, normal, shapes, uniform
 
 
 @pytest.mark.parametrize("name", ["cumsum", "cumprod"])
@@ -85,3 +87,40 @@ def test_wrong_axis(name):
         getattr(ops, name)(np.ones((2, 3)), -3)
     with pytest.raises(TypeError, match=f"{name}: an axis is an integer"):
         getattr(ops, name)(np.ones((2, 3)), (0, 1))
+
+
+# -- the kernel of the recurrence --------------------------------------------------------------------------------------
+
+needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_recurrence_kernel(dtype, reverse):
+    f, near = ops.recurrence_forward, {np.float16: 1e-2, np.float32: 1e-5, np.float64: 1e-13}[dtype]
+    for shape in [(5, 6, 7), (1, 40, 1), (3, 0, 2), (0, 3, 2), (2, 3, 0)]:
+        a, b = uniform(*shape, low=-1).astype(dtype), normal(*shape).astype(dtype)
+        for axis in range(3):
+            before = f.launches
+            s = f(a, b, axis, reverse)
+            assert f.launches == before + 1
+            assert s.dtype == dtype
+            np.testing.assert_allclose(s, f.reference(a, b, axis, reverse), rtol=near, atol=near)
+    before = f.launches
+    f(np.ones((3, 4))[:, ::2], np.ones((3, 2)), 0)
+    f(np.ones(3, np.float32), np.ones(3), 0)
+    assert f.launches == before
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gpu_s_reading_in_the_emulator(dtype, how):
+    a, b = uniform(5, 6, 7, low=-1).astype(dtype), normal(5, 6, 7).astype(dtype)
+    with emulated(**how) as emulation:
+        got = [ops.recurrence_forward(a, b, axis, reverse) for axis in range(3) for reverse in (False, True)]
+    assert emulation.launches == 6
+    wanted = [ops.recurrence_forward.reference(a, b, axis, reverse) for axis in range(3) for reverse in (False, True)]
+    for s, w in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(s, w, rtol=1e-5, atol=1e-5)

@@ -309,8 +309,17 @@ def test_too_much_shared_memory(tmp_path):
         "KERNEL(a)(T* y, int n) {\n    ROWS(r, n, 1) { SHARED(T, part, 20000); ONE_LANE y[r] = part[0]; }\n}\n"
     )
     x = np.ones(3, "float32")
-    with emulated(), pytest.raises(EmulatorError, match="over 49152 bytes of __shared__"):
+    with emulated(), pytest.raises(EmulatorError, match="over 49152 bytes or 63 pieces of __shared__"):
         KernelFile(path)("a", x, 3, 1, x, 3)
+
+
+def test_as_many_blocks_as_a_gpu_gets():
+    """The launch shape is the GPU's own, however many blocks that is."""
+    x = np.random.default_rng(0).standard_normal((4_000, 3)).astype("float32")
+    mean, m2 = np.zeros(4_000, "float32"), np.zeros(4_000, "float32")
+    with emulated():
+        sample("moments", x, 4_000, 3, x, mean, m2, 4_000, 3)
+    np.testing.assert_allclose(mean, x.mean(1), rtol=1e-4, atol=1e-6)
 
 
 def test_no_compiler(monkeypatch):

@@ -1,0 +1,72 @@
+"""kernels/README.md: its first kernel and every example are run as they stand there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from minitorch_flux.readings.source import kernels_folder
+from minitorch_flux.readings.toolchain import toolchain
+
+TEXT = (kernels_folder() / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    if isinstance(toolchain(), str):
+        pytest.skip("no compiler")
+    (tmp_path / "first.cu").write_text(blocks("cuda")[0])
+    program = "\n".join(blocks("python")).replace('"first.cu"', repr(str(tmp_path / "first.cu")))
+    (tmp_path / "first.py").write_text(program)
+    return tmp_path
+
+
+def run(folder, *command, **environment):
+    environment = os.environ | {"PYTHONPATH": os.getcwd()} | environment
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_examples(folder):
+    result = run(folder, sys.executable, "-W", "error", "first.py")
+    assert result.returncode == 0, result.stderr
+
+
+def test_without_row_sum_the_cpu_passes_and_the_emulator_does_not(folder):
+    text = (folder / "first.cu").read_text()
+    (folder / "first.cu").write_text(text.replace("        squares = row_sum(squares);\n", ""))
+    (folder / "cpu.py").write_text((folder / "first.py").read_text().split("from minitorch_flux.readings.emulator")[0])
+    assert run(folder, sys.executable, "cpu.py").returncode == 0
+    result = run(folder, sys.executable, "first.py")
+    assert "AssertionError" in result.stderr
+    assert "Not equal to tolerance" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
+def test_the_debugger_stops_at_a_line_of_the_kernel(folder):
+    command, flags = re.search(r'MINITORCH_FLUX_CXXFLAGS="(.*?)" (gdb .*)', TEXT).group(2, 1)
+    assert "--args python first.py" in command
+    line = int(re.search(r"first\.cu:(\d+)", command)[1])
+    assert "f_sqrt(squares)" in blocks("cuda")[0].splitlines()[line - 1]
+    options = ["-q", "-batch", "-ex", "set breakpoint pending on", "-ex", f"break first.cu:{line}", "-ex", "run"]
+    options += ["-ex", "print squares", "-ex", "print width", "-ex", "print *from@width", "--args"]
+    result = run(folder, "gdb", *options, sys.executable, "first.py", MINITORCH_FLUX_CXXFLAGS=flags)
+    assert re.search(r"\$1 = \d+\.\d+", result.stdout), result.stdout + result.stderr
+    assert "$2 = 100" in result.stdout
+    assert f"first.cu:{line}" in result.stdout
+
+
+def test_every_word_of_the_vocabulary_is_in_flux_h():
+    header = (kernels_folder() / "flux.h").read_text()
+    table = TEXT.split("## The vocabulary")[1].split("* Compute in")[0]
+    words = set(re.findall(r"`(?:UNROLL for|(\w+))", table)) | set(re.findall(r"\bf_\w+", table))
+    for word in words - {"s", "bias", ""}:
+        bare = word.removeprefix("f_")
+        assert re.search(rf"\b{word}\b|FLUX_MATH\(\d, {bare}\)", header), word
