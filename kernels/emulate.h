@@ -16,7 +16,7 @@
 #include <cstring>
 #include <ucontext.h>
 #define __global__
-#define __device__
+#define __device__ __attribute__((unused))
 #define __host__
 #define __forceinline__ inline
 #ifdef __SANITIZE_THREAD__

@@ -88,66 +88,76 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const T* __restrict__ count, 
     }
 }
 
-// The gradients: lane i of a row owns the SW pixels from i SW - pw on; tap kw of window o meets the one with the number
-// kw DW % SW for o = i - kw DW / SW.
+// The gradients: lane i of a line of dx owns the SW pixels from i SW - pw on; tap kw of window o meets the one with the
+// number kw DW % SW for o = i - kw DW / SW. `given(at, from, to, w)` is what the windows from number `at` of the plane on give
+// to the pixels w, w + SW, ..., if from <= lane < to.
+#ifdef KW
+struct Windows { int OD, OH, OW, KD, KH, sd, sh, dd, dh; };
+template <class Given> DEVICE void sum_of_given(T* __restrict__ line, int W, Windows s, int d, int h, int pw, Given given) {
+    VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
+        Vec sum[SW];
+        UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
+        for (int kd = 0; kd < s.KD; ++kd) {
+            const int ud = d - kd * s.dd, od = ud / s.sd;
+            if (ud < 0 || ud % s.sd || od >= s.OD) continue;
+            for (int kh = 0; kh < s.KH; ++kh) {
+                const int uh = h - kh * s.dh, oh = uh / s.sh;
+                if (uh < 0 || uh % s.sh || oh >= s.OH) continue;
+                UNROLL for (int kw = 0; kw < KW; ++kw) {
+                    const int o = i - kw * DW / SW, f = kw * DW % SW;
+                    sum[f] += given((od * s.OH + oh) * s.OW + o, -o, s.OW - o, i * SW + f - pw);
+                }
+            }
+        }
+        vec_store_every<SW>(line + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
+    }
+}
+
+struct Winners {                                    // of a line of pixels that begins at `place`
+    const T* dy;
+    const int* arg;
+    int place;
+    DEVICE_MEMBER Vec operator()(int at, int from, int to, int w) const {
+        const VecInt mine = vec_load_int(arg + at, from, to) == vec_index() * SW + (place + w);
+        const Vec v = vec_load(dy + at, from, to);
+        return mine ? v : Vec{};
+    }
+};
+struct Shares {
+    const T* dy;
+    const T* count;
+    DEVICE_MEMBER Vec operator()(int at, int from, int to, int) const {
+        const VecInt inside = (vec_index() >= from) & (vec_index() < to);
+        const Vec n = vec_load(count + at, from, to);
+        return vec_load(dy + at, from, to) / (inside ? n : Vec{} + 1);
+    }
+};
+#endif
+
 KERNEL(max_pool_backward)(const T* __restrict__ dy, const int* __restrict__ arg, T* __restrict__ dx, long long planes, int D,
                           int H, int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph,
                           int pw, int lines) {
+    const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};
     const int tiles = (H + lines - 1) / lines;
     ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
         const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
-        const long long windows = r / tiles / D * OD * OH * OW;
-        for (int h = tile * lines; h < last; ++h)
-            VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
-                Vec sum[SW];
-                UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
-                for (int kd = 0; kd < KD; ++kd) {
-                    const int ud = d + pd - kd * dd, od = ud / sd;
-                    if (ud < 0 || ud % sd || od >= OD) continue;
-                    for (int kh = 0; kh < KH; ++kh) {
-                        const int uh = h + ph - kh * dh, oh = uh / sh;
-                        if (uh < 0 || uh % sh || oh >= OH) continue;
-                        const long long line = windows + ((long long)od * OH + oh) * OW;
-                        UNROLL for (int kw = 0; kw < KW; ++kw) {
-                            const int o = i - kw * DW / SW, f = kw * DW % SW;
-                            const VecInt mine = vec_load_int(arg + line + o, -o, OW - o) == vec_index() * SW + ((d * H + h) * W + i * SW + f - pw);
-                            const Vec given = vec_load(dy + line + o, -o, OW - o);
-                            sum[f] += mine ? given : Vec{};
-                        }
-                    }
-                }
-                vec_store_every<SW>(dx + ((r / tiles) * H + h) * W + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
-            }
+        const long long first = r / tiles / D * OD * OH * OW;
+        for (int h = tile * lines; h < last; ++h) {
+            const Winners winners = {dy + first, arg + first, (d * H + h) * W};
+            sum_of_given(dx + (r / tiles * H + h) * W, W, s, d + pd, h + ph, pw, winners);
+        }
     }
 }
 
 KERNEL(mean_pool_backward)(const T* __restrict__ dy, const T* __restrict__ count, T* __restrict__ dx, long long planes, int D,
                            int H, int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph,
                            int pw, int lines) {
+    const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};
     const int tiles = (H + lines - 1) / lines;
     ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
         const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
-        const long long windows = r / tiles / D * OD * OH * OW;
+        const Shares shares = {dy + r / tiles / D * OD * OH * OW, count};
         for (int h = tile * lines; h < last; ++h)
-            VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
-                Vec sum[SW];
-                UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
-                for (int kd = 0; kd < KD; ++kd) {
-                    const int ud = d + pd - kd * dd, od = ud / sd;
-                    if (ud < 0 || ud % sd || od >= OD) continue;
-                    for (int kh = 0; kh < KH; ++kh) {
-                        const int uh = h + ph - kh * dh, oh = uh / sh;
-                        if (uh < 0 || uh % sh || oh >= OH) continue;
-                        const long long line = ((long long)od * OH + oh) * OW;
-                        UNROLL for (int kw = 0; kw < KW; ++kw) {
-                            const int o = i - kw * DW / SW;
-                            const VecInt inside = (vec_index() >= -o) & (vec_index() < OW - o);
-                            const Vec n = vec_load(count + line + o, -o, OW - o);
-                            sum[kw * DW % SW] += vec_load(dy + windows + line + o, -o, OW - o) / (inside ? n : Vec{} + 1);
-                        }
-                    }
-                }
-                vec_store_every<SW>(dx + ((r / tiles) * H + h) * W + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
-            }
+            sum_of_given(dx + (r / tiles * H + h) * W, W, s, d + pd, h + ph, pw, shares);
     }
 }

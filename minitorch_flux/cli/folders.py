@@ -39,8 +39,9 @@ def _next_free(parent: Path, name: str) -> Path:
         try:
             out.mkdir(parents=True)
         except FileExistsError:
-            if not parent.is_dir():
-                raise WrongInput(f"cannot make {out}: {parent} is a file; give a folder with --out") from None
+            continue
+        except NotADirectoryError:
+            raise WrongInput(f"cannot make {out}: {parent} is a file; give a folder with --out") from None
         except OSError as error:
             raise WrongInput(f"cannot make {out} ({error.strerror}); give a folder with --out") from None
         else:

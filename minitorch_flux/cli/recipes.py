@@ -7,7 +7,6 @@ the default run trains on all 2000. No epoch is picked afterwards: the figures a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,18 +82,6 @@ def dataset(name: str) -> Dataset:
         return Dataset(lambda: data.cifar10(folder, dtype="uint8"), epochs=8, shift=2, flip=True)
     raise ValueError(f"--data {name}: no MNIST-like idx files (train-images-idx3-ubyte and so on) and no CIFAR-10 "
                      "binary files (data_batch_1.bin and so on) in this folder")
-
-
-def one_cycle(highest: float, steps: int) -> Callable[[int], float]:
-    """The learning rate of step k: up from a 25th in the first quarter, then down to zero, both along a cosine."""
-
-    def rate(k: int) -> float:
-        up = 0.25 * steps
-        if k < up:
-            return highest * (1 - 0.48 * (1 + math.cos(math.pi * k / up)))
-        return highest * 0.5 * (1 + math.cos(math.pi * (k - up) / (steps - up)))
-
-    return rate
 
 
 def default_model(shape: tuple[int, ...]) -> str:

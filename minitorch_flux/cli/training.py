@@ -18,6 +18,7 @@ from ..files import FileError, load_checkpoint, save
 from ..losses import logitcrossentropy
 from ..nn.module import named_parameters
 from ..optimisers import setup
+from ..schedules import OneCycle
 from ..training import (
     Checkpoint,
     CSVLog,
@@ -33,7 +34,7 @@ from ..training import (
 )
 from .folders import CHECKPOINT, make_folder
 from .program import Failure, WrongInput, called_as
-from .recipes import MODELS, OPTIMISERS, SMALLEST, Dataset, dataset, default_model, one_cycle
+from .recipes import MODELS, OPTIMISERS, SMALLEST, Dataset, dataset, default_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Run:
 
     def __init__(self, settings: Settings, recipe: Dataset, images: ImageDataset, device: str) -> None:
         self.settings, self.recipe, self.images, self.device = settings, recipe, images, device
-        height, width = images.shape[1:]
-        if settings.model == "lenet" and min(height, width) < SMALLEST:
-            raise WrongInput(f"--model lenet: the images of {images.name} are {height} x {width} pixels, and LeNet needs "
-                             f"at least {SMALLEST} x {SMALLEST}; use --model mlp")
+        h, w = images.shape[1:]
+        if settings.model == "lenet" and min(h, w) < SMALLEST:
+            raise WrongInput(f"--model lenet: the images of {images.name} are {h} x {w} pixels, and LeNet needs at least "
+                             f"{SMALLEST} x {SMALLEST}; use --model mlp")
         seed(settings.seed)
         self.model = MODELS[settings.model](images.shape, len(images.classes)).to(device)
         optimiser = OPTIMISERS[settings.optimiser]
@@ -98,7 +99,7 @@ class Run:
         settings = self.settings
         steps = len(self.loader) * settings.epochs
         callbacks = [
-            Schedule(one_cycle(settings.lr, steps)),
+            Schedule(OneCycle(settings.lr, steps, pct_start=0.25)),
             Evaluate(lambda m: evaluate(m, self.test_batches(), loss=logitcrossentropy, accuracy=accuracy), "test_"),
             StopOnNonFinite(),
             CSVLog(out / "log.csv"),
@@ -145,15 +146,19 @@ def run_training(arguments: argparse.Namespace) -> int:
 def _finish(run: Run, state: TrainState, out: Path) -> int:
     accuracy = state.history[-1]["test_accuracy"]
     save(out / "weights.safetensors", run.model)
-    try:
-        from .pictures import draw
-
-        draw(out, state.history, run.images, run.scores(), _title(run, accuracy))
-    except ImportError:
-        print("no pictures: they need matplotlib; pip install 'minitorch-flux[viz]'")
+    _draw(run, state, out, _title(run, accuracy))
     print(f"results in {out}")
     print(f"test accuracy {accuracy:.4f}")
     return 0
+
+
+def _draw(run: Run, state: TrainState, out: Path, title: tuple[str, str]) -> None:
+    try:
+        from .pictures import draw
+    except ImportError:
+        print("no pictures: they need matplotlib; pip install 'minitorch-flux[viz]'")
+    else:
+        draw(out, state.history, run.images, run.scores(), title)
 
 
 def _title(run: Run, accuracy: float) -> tuple[str, str]:

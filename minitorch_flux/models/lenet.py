@@ -7,8 +7,8 @@ from typing import Any
 from ..nn.chain import Chain
 from ..nn.convolutions import Conv
 from ..nn.dense import Dense
-from ..nn.pooling import MaxPool
-from ..ops.activations import relu
+from ..nn.pools import MaxPool
+from ..ops.nonlinearities import relu
 from ..ops.shapes import flatten
 
 SMALLEST = 12  # pixels each way: below, nothing is left after the second pool

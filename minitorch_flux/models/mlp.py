@@ -8,7 +8,7 @@ from typing import Any
 
 from ..nn.chain import Chain
 from ..nn.dense import Dense
-from ..ops.activations import relu
+from ..ops.nonlinearities import relu
 from ..ops.shapes import flatten
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autograd import Param, Tensor
 from ..backend import is_array
-from ..ops.activations import activation_of, identity
+from ..ops.nonlinearities import activation_of, identity
 from ..ops.convolution import conv_bias_act
 from ..ops.geometry import window
 from .initialisers import glorot_uniform, zeros

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autograd import Param, Tensor
 from ..backend import is_array
-from ..ops.activations import activation_of, identity
+from ..ops.nonlinearities import activation_of, identity
 from ..ops.dense import dense
 from .initialisers import glorot_uniform, zeros
 from .inputs import as_input, bias_parameter, layer_name, weights_from

@@ -1,4 +1,4 @@
-"""The mathematics of the activations: one row each, in ``xp`` (kernels: kernels/activations.cu, the same names).
+"""The mathematics of the activations: one row each, in ``xp`` (kernels: kernels/nonlinearities.cu, the same names).
 
 A row is a function ``f(xp, x)`` and its derivative ``df(xp, s)``, where ``s`` is the output y if the row says so (then
 x need not be kept) and the input x otherwise. ``xp`` is NumPy, CuPy, or this library's own functions on tensors: the

@@ -107,3 +107,46 @@ _adaptive_mean_spread = operation(
     backward=lambda dy, dy_shape: adaptive_mean_forward(dy, dy_shape[2:]),
     rule=lambda dy, dy_shape: _adaptive_mean(dy, out=dy_shape[2:]),
 )
+
+
+# -- public functions --------------------------------------------------------------------------------------------------
+
+
+def _sizes(name: str, x: Any, out: Any) -> tuple[Tensor, Sizes, bool]:
+    x, batched = with_batch(name, x, len(out) if isinstance(out, tuple | list) else None)
+    out = tuple(out) if isinstance(out, tuple | list) else (out,) * (x.ndim - 2)
+    if any(isinstance(o, bool) or not isinstance(o, int) or o < 1 for o in out):
+        raise ValueError(f"{name}: the output size is a positive int or one per axis, got {out!r}")
+    if 0 in x.shape[2:]:
+        raise ValueError(f"{name}: the input has an empty axis, there is nothing to pool (input shape {x.shape})")
+    return x, out, batched
+
+
+def _divides(sizes: Sizes, out: Sizes) -> bool:
+    """Whether all windows have one size and there are several: then the sliding pools serve, and their kernels."""
+    return max(out) > 1 and not any(i % o for i, o in zip(sizes, out))
+
+
+def adaptive_maxpool(x: Any, out: Any, *, name: str = "adaptive_maxpool") -> Tensor:
+    """Max pooling of ``x`` (N, C, *I) to (N, C, *out) with PyTorch's windows.
+
+    ``out``: one size per axis, or an int for every axis; with a tuple, the batch axis may be missing.
+    """
+    x, out, batched = _sizes(name, x, out)
+    sizes = x.shape[2:]
+    if _divides(sizes, out):
+        y = maxpool(x, tuple(i // o for i, o in zip(sizes, out)), name=name)
+    else:
+        y = _adaptive_max(x, out=out)
+    return y if batched else y.reshape(y.shape[1:])
+
+
+def adaptive_meanpool(x: Any, out: Any, *, name: str = "adaptive_meanpool") -> Tensor:
+    """Mean pooling of ``x`` (N, C, *I) to (N, C, *out) with PyTorch's windows; arguments as for ``adaptive_maxpool``."""
+    x, out, batched = _sizes(name, x, out)
+    sizes = x.shape[2:]
+    if _divides(sizes, out):
+        y = meanpool(x, tuple(i // o for i, o in zip(sizes, out)), name=name)
+    else:
+        y = _adaptive_mean(x, out=out)
+    return y if batched else y.reshape(y.shape[1:])

@@ -36,12 +36,7 @@ def einsum(*operands: Any, optimize: Any = True) -> Tensor:
     of ``numpy.einsum_path``. Raises ValueError, naming the letter and both shapes, when sizes differ.
     """
     terms, output, tensors = _read(operands)
-    letters, result = _expand(terms, output, tensors)
-    _check_sizes(letters, tensors)
-    sizes: dict[str, int] = {}
-    for labels, x in zip(letters, tensors, strict=True):
-        for label, n in zip(labels, x.shape, strict=True):
-            sizes[label] = n if sizes.get(label, 1) == 1 else sizes[label]
+    letters, result, sizes = _expand(terms, output, tuple(x.shape for x in tensors))
     pairs = [_reduced(x, labels, sizes) for x, labels in zip(tensors, letters, strict=True)]
     key = ",".join(labels for _, labels in pairs) + "->" + result
     plan = optimize if isinstance(optimize, str | bool) else tuple(optimize)
@@ -61,7 +56,10 @@ def einsum(*operands: Any, optimize: Any = True) -> Tensor:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _read(operands: tuple[Any, ...]) -> tuple[list[list[Any]], list[Any] | None, list[Tensor]]:
+Labels = tuple[Any, ...]  # letters or numbers, and DOTS
+
+
+def _read(operands: tuple[Any, ...]) -> tuple[tuple[Labels, ...], Labels | None, list[Tensor]]:
     """The labels of each operand, of the output (None: implicit), and the operands."""
     if not operands:
         raise ValueError('einsum: give the letters and the operands: einsum("ij,jk->ik", x, y)')
@@ -71,35 +69,44 @@ def _read(operands: tuple[Any, ...]) -> tuple[list[list[Any]], list[Any] | None,
         if not all(isinstance(t, list | tuple) and all(i is Ellipsis or isinstance(i, int) for i in t) for t in lists):
             raise TypeError("einsum: after each operand comes the list of its axes' numbers, and perhaps one for the "
                             "result at the end: einsum(x, [0, 1], y, [1, 2], [0, 2])")
-        dotted = [[DOTS if i is Ellipsis else i for i in t] for t in lists]
+        dotted = tuple(tuple(DOTS if i is Ellipsis else i for i in t) for t in lists)
         return dotted[: len(given) // 2], None if output is None else dotted[-1], [as_tensor(x) for x in given[::2]]
-    text = operands[0].replace(" ", "")
-    left, arrow, right = text.partition("->")
-    terms = [_letters(t, text) for t in left.split(",")]
+    terms, output = _split(operands[0])
     tensors = [as_tensor(x) for x in operands[1:]]
     if len(terms) != len(tensors):
-        raise ValueError(f"einsum: {text!r} has letters for {len(terms)} operands, got {len(tensors)}")
-    return terms, _letters(right, text) if arrow else None, tensors
+        raise ValueError(f"einsum: {operands[0]!r} has letters for {len(terms)} operands, got {len(tensors)}")
+    return terms, output, tensors
 
 
-def _letters(term: str, text: str) -> list[str]:
+@functools.lru_cache(maxsize=1024)
+def _split(text: str) -> tuple[tuple[Labels, ...], Labels | None]:
+    """The labels of each operand and of the output (None: implicit) in ``"ij,jk->ik"``."""
+    text = text.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    return tuple(_letters(t, text) for t in left.split(",")), _letters(right, text) if arrow else None
+
+
+def _letters(term: str, text: str) -> Labels:
     before, dots, after = term.partition(DOTS)
     for c in before + after:
         if not (c.isascii() and c.isalpha()):
             raise ValueError(f"einsum: {c!r} in {text!r} is no letter; write letters, commas, '...' and '->'")
-    return [*before, *([DOTS] if dots else []), *after]
+    return (*before, *([DOTS] if dots else []), *after)
 
 
-def _expand(terms: list[list[Any]], output: list[Any] | None, tensors: list[Tensor]) -> tuple[list[str], str]:
-    """Letters for every axis, those under ``...`` too, and for the result."""
+@functools.lru_cache(maxsize=1024)
+def _expand(
+    terms: tuple[Labels, ...], output: Labels | None, shapes: tuple[tuple[int, ...], ...]
+) -> tuple[list[str], str, dict[str, int]]:
+    """Letters for every axis, those under ``...`` too, letters for the result, and their sizes."""
     widths = []
-    for k, (term, x) in enumerate(zip(terms, tensors, strict=True)):
+    for k, (term, shape) in enumerate(zip(terms, shapes, strict=True)):
         named = len(term) - term.count(DOTS)
-        if term.count(DOTS) > 1 or named > x.ndim or (named < x.ndim and DOTS not in term):
+        if term.count(DOTS) > 1 or named > len(shape) or (named < len(shape) and DOTS not in term):
             more = "" if DOTS in term else "; '...' stands for further axes"
-            raise ValueError(f"einsum: operand {k} has shape {x.shape} with {x.ndim} axes, but its letters "
+            raise ValueError(f"einsum: operand {k} has shape {shape} with {len(shape)} axes, but its letters "
                              f"{_show(term)} name {named}{more}")
-        widths.append(x.ndim - named)
+        widths.append(len(shape) - named)
     dots = [(DOTS, i) for i in range(max(widths))]
     labels = [_fill(term, dots[len(dots) - width :]) for term, width in zip(terms, widths, strict=True)]
     every = [i for term in labels for i in term]
@@ -118,30 +125,33 @@ def _expand(terms: list[list[Any]], output: list[Any] | None, tensors: list[Tens
     if len(names) > len(LETTERS):
         raise ValueError(f"einsum: {len(names)} different axes, at most {len(LETTERS)} are possible")
     letter = dict(zip(names, LETTERS, strict=False))
-    return ["".join(letter[i] for i in term) for term in labels], "".join(letter[i] for i in result)
+    letters = ["".join(letter[i] for i in term) for term in labels]
+    return letters, "".join(letter[i] for i in result), _sizes(letters, shapes)
 
 
-def _fill(term: list[Any], dots: list[Any]) -> list[Any]:
+def _fill(term: Labels, dots: list[Any]) -> list[Any]:
     return [j for i in term for j in (dots if i == DOTS else [i])]
 
 
-def _show(term: list[Any]) -> str:
-    return repr("".join(term)) if all(isinstance(i, str) for i in term) else str(term)
+def _show(term: Labels) -> str:
+    return repr("".join(term)) if all(isinstance(i, str) for i in term) else str(list(term))
 
 
-def _check_sizes(letters: list[str], tensors: list[Tensor]) -> None:
-    where: dict[str, tuple[int, int]] = {}  # letter -> operand and axis that set its size
-    for k, (labels, x) in enumerate(zip(letters, tensors, strict=True)):
-        for axis, (label, n) in enumerate(zip(labels, x.shape, strict=True)):
+def _sizes(letters: list[str], shapes: tuple[tuple[int, ...], ...]) -> dict[str, int]:
+    """The size of each letter; axes of size one broadcast."""
+    where: dict[str, tuple[int, int]] = {}  # the operand and the axis that set the size
+    for k, (labels, shape) in enumerate(zip(letters, shapes, strict=True)):
+        for axis, (label, n) in enumerate(zip(labels, shape, strict=True)):
             j, before = where.get(label, (k, axis))
-            m = tensors[j].shape[before]
+            m = shapes[j][before]
             if n != m and (1 not in (n, m) or j == k):
                 raise ValueError(
-                    f"einsum: axis {before} of operand {j} (shape {tensors[j].shape}) has {m} elements, axis {axis} of "
-                    f"operand {k} (shape {x.shape}) has {n}, but they have the same letter"
+                    f"einsum: axis {before} of operand {j} (shape {shapes[j]}) has {m} elements, axis {axis} of operand "
+                    f"{k} (shape {shape}) has {n}, but they have the same letter"
                 )
             if label not in where or m == 1:
                 where[label] = (k, axis)
+    return {label: shapes[k][axis] for label, (k, axis) in where.items()}
 
 
 # -- computing ---------------------------------------------------------------------------------------------------------
@@ -149,6 +159,8 @@ def _check_sizes(letters: list[str], tensors: list[Tensor]) -> None:
 
 def _reduced(x: Tensor, labels: str, sizes: dict[str, int]) -> tuple[Tensor, str]:
     """``x`` without repeated letters (diagonals) and without axes of size one that broadcast."""
+    if len(set(labels)) == len(labels) and all(n == sizes[i] for n, i in zip(x.shape, labels, strict=True)):
+        return x, labels
     for label in dict.fromkeys(labels):
         while labels.count(label) > 1:
             i, j = [k for k, other in enumerate(labels) if other == label][:2]

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty, is_float
-from .activations import Activation, activation_backward, along, bias_act_forward, bias_backward, identity
+from .nonlinearities import Activation, activation_backward, along, bias_act_forward, bias_backward, identity
 from . import convolution_kernels as kernels
 from .elementwise import as_tensor
 from .geometry import Window, window

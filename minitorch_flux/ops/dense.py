@@ -15,7 +15,7 @@ from typing import Any
 
 from ..autograd import Tensor, operation
 from ..backend import array_function, array_module, empty
-from .activations import Activation, activation_backward, bias_act_forward, identity
+from .nonlinearities import Activation, activation_backward, bias_act_forward, identity
 from .products import matmul
 
 

@@ -148,8 +148,12 @@ def window(
     one per axis. ``pad`` is an int, one per axis, pairs (lo, hi), ``SamePad()``, ``SamePad("upper")`` or ``"same"``.
     ``transposed``: ``SamePad()`` then leaves span - stride, so that the output is s times the input.
     """
-    freeze = lambda v: tuple(map(freeze, v)) if isinstance(v, (list, tuple)) else v  # noqa: E731
-    return _window(name, freeze(kernel), freeze(stride), freeze(pad), freeze(dilation), groups, ceil_mode, ndim, transposed)
+    try:
+        return _window(name, kernel, stride, pad, dilation, groups, ceil_mode, ndim, transposed)
+    except TypeError:  # a list, which cannot be looked up; or an error that comes again
+        freeze = lambda v: tuple(map(freeze, v)) if isinstance(v, (list, tuple)) else v  # noqa: E731
+        kernel, stride, pad, dilation = map(freeze, (kernel, stride, pad, dilation))
+        return _window(name, kernel, stride, pad, dilation, groups, ceil_mode, ndim, transposed)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -211,8 +215,7 @@ def _pairs(name: str, pad: Any, spans: Sequence[int], stride: Sequence[int], tra
     if len(entries) != ndim:
         raise ValueError(f"{name}: pad={pad!r} has {len(entries)} entries for {ndim} axes; write a number or a pair "
                          "(lo, hi) per axis")
-    made = tuple(_ints(name, "pad", e, 2, 0) for e in entries)
-    return made
+    return tuple(_ints(name, "pad", e, 2, 0) for e in entries)
 
 
 @functools.lru_cache(maxsize=4096)

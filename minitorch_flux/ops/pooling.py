@@ -23,8 +23,9 @@ import numpy as np
 from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty, is_float
 from ..readings import KernelFile
-from .arithmetic import absolute, power
+from .arithmetic import absolute
 from .comparisons import where
+from .elementary import power
 from .elementwise import as_tensor, raw
 from .geometry import Pad, Window, window
 from .im2col import Sizes, padded, taps, three

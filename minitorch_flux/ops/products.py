@@ -12,6 +12,7 @@ a and b are added up, of a and o its rows, of b and o its columns.
 
 from __future__ import annotations
 
+import functools
 import math
 import string
 from typing import Any
@@ -32,6 +33,8 @@ from .shapes import ravel
 def matmul_forward(x: Any, y: Any) -> Any:
     """``x @ y`` for arrays of at least one axis each; leading axes broadcast."""
     _check_matmul(x, y)
+    if x.nbytes + y.nbytes < LARGE and x.dtype == y.dtype and x.dtype.itemsize > 2:
+        return x @ y
     if y.ndim == 2 < x.ndim and x.flags.c_contiguous and x.size:  # one large product instead of many
         return matmul_forward(x.reshape(-1, x.shape[-1]), y).reshape(*x.shape[:-1], y.shape[1])
     xp = array_module(x)
@@ -58,6 +61,8 @@ def _for_blas(x: Any) -> Any:
 
 
 def _check_matmul(x: Any, y: Any) -> None:
+    if getattr(x, "ndim", 0) == 2 == getattr(y, "ndim", 0) and x.shape[1] == y.shape[0]:
+        return
     if not getattr(x, "ndim", 0) or not getattr(y, "ndim", 0):
         raise ValueError("matmul: needs at least one axis on either side, got the shapes "
                          f"{getattr(x, 'shape', ())} and {getattr(y, 'shape', ())}; multiply by numbers with *")
@@ -100,6 +105,7 @@ matmul = documented(
 # -- contract: two operands with letters -------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=1024)
 def _plan(a: str, b: str, to: str) -> tuple[str, str, str, str]:
     """The letters of the batch, the rows, the columns and the sum, each in the order of the output or of ``a``."""
     batch = "".join(i for i in to if i in a and i in b)

@@ -40,7 +40,7 @@ def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
 @array_function
 def sum_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) -> Any:
     """Sum ``x`` over the axes of the tuple ``axis``. ``dtype``: of the result, where it is not that of ``x``."""
-    if not is_float(x.dtype):
+    if (x.dtype.itemsize > 2 and dtype is None) or not is_float(x.dtype):
         return x.sum(axis=axis, keepdims=keepdims)
     y = x.sum(axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype))
     return y.astype(dtype or x.dtype, copy=False)
@@ -82,6 +82,8 @@ def mean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 def axes_of(name: str, axis: Any, x: Tensor) -> tuple[int, ...]:
     """The axes that ``axis`` (None, a number, a tuple) means for ``x``: counted from the front, in order."""
+    if axis is None:
+        return tuple(range(x.data.ndim))
     return tuple(sorted(normalise_axes(name, axis, x.ndim, x.shape)))
 
 
@@ -93,7 +95,7 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 def mean_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
     """The mean of ``x`` over the axes of the tuple ``axis``."""
     n = _count(x.shape, axis)
-    if not is_float(x.dtype):
+    if x.dtype.itemsize > 2 or not is_float(x.dtype):
         return sum_forward(x, axis, keepdims) / n
     return (sum_forward(x, axis, keepdims, accumulator(x.dtype)) / n).astype(x.dtype, copy=False)
 

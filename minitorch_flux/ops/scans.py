@@ -7,8 +7,8 @@
     shift            y_i = x_{i-1}, y_0 = 0      dx_i = dy_{i+1}
 
 Nothing is divided by x, so zeros are as good as other numbers. Each gradient consists of these five, so that
-derivatives of every order are right. ``reverse=True`` scans from the other end: i-1 and i+1 change places. The kernel of
-the recurrence is in kernels/scans.cu.
+derivatives of every order are right. ``reverse=True`` scans from the other end: i-1 and i+1 change places. The kernel
+of the recurrence is in kernels/scans.cu.
 """
 
 from __future__ import annotations

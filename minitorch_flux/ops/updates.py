@@ -27,24 +27,10 @@ from ..backend import Array, ArrayFunction, array_function
 from ..readings import KernelFile
 from .batches import Batch
 
-updates = KernelFile("updates.cu")
-
 
 def _update(reference: Callable[..., None]) -> ArrayFunction:
-    """An array function whose reference is silent about overflow, as the kernels are, and whose kernel has its name."""
-    function = array_function(np.errstate(all="ignore")(reference))
-    name = function.name
-
-    @function.kernel(accepts="contiguous parameters of every float dtype, at least one element, the step subtracted")
-    def _(batch: Batch, *arguments: Any) -> Any:
-        if not (batch.final and batch.contiguous and batch.total):
-            return NotImplemented
-        t, dx = batch.tables, batch.dx
-        dx_at = t.addresses(batch.grads) if dx is None else t.flat
-        table = (None, t.x, dx, dx_at, t.at, t.left, t.rows, t.width)  # no x: its chunks are found by their addresses
-        return None if updates(name, batch.arrays[0], t.rows, t.width, *table, *arguments) else NotImplemented
-
-    return function
+    """An array function whose reference is silent about overflow, as the kernels are."""
+    return array_function(np.errstate(all="ignore")(reference))
 
 
 @_update
@@ -188,3 +174,31 @@ def lion_update(
         s = batch.xp.sign(b1 * m_ + c1 * g)
         m_[...] = b2 * m_ + c2 * g
         piece.step(rate * s, keep)
+
+
+# -- the kernels -------------------------------------------------------------------------------------------------------
+
+updates = KernelFile("updates.cu")
+
+
+def _launcher(kernel: str) -> Callable[..., Any]:
+    def launch(batch: Batch, *arguments: Any) -> Any:
+        if not (batch.final and batch.contiguous and batch.total):
+            return NotImplemented
+        t, dx = batch.tables, batch.dx
+        dx_at = t.addresses(batch.grads) if dx is None else t.flat
+        table = (None, t.x, dx, dx_at, t.at, t.left, t.rows, t.width)  # no x: its chunks are found by their addresses
+        return None if updates(kernel, batch.arrays[0], t.rows, t.width, *table, *arguments) else NotImplemented
+
+    return launch
+
+
+for _function, _kernel in (
+    (momentum_update, "momentum_update"),
+    (rmsprop_update, "rmsprop_update"),
+    (adam_update, "adam_update"),
+    (adamax_update, "adamax_update"),
+    (adadelta_update, "adadelta_update"),
+    (lion_update, "lion_update"),
+):
+    _function.kernel(accepts="contiguous parameters of every float dtype, at least one element")(_launcher(_kernel))

@@ -34,9 +34,9 @@ class Descent(Rule):
 class Momentum(Rule):
     """Momentum(eta=1e-3, rho=0.9, dampening=0, weight_decay=0, maximize=False)
 
-    Gradient descent with a heavy ball: ``u = rho * u + (1 - dampening) * g`` (``u = g`` at the first step
-    and where rho is 0), ``x -= eta * u``, with ``g = dx + weight_decay * x`` (``-dx`` with ``maximize``). ``lr``, ``momentum`` are accepted
-    for ``eta``, ``rho``. Source: torch.optim.SGD; Optimisers.jl's puts eta inside the velocity.
+    Gradient descent with a heavy ball: ``u = rho * u + (1 - dampening) * g`` (``u = g`` at the first step and where rho
+    is 0), ``x -= eta * u``, with ``g = dx + weight_decay * x`` (``-dx`` with ``maximize``). ``lr``, ``momentum`` are
+    accepted for ``eta``, ``rho``. Source: torch.optim.SGD; Optimisers.jl's puts eta inside the velocity.
     """
 
     eta: float = 1e-3

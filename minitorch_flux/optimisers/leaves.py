@@ -107,7 +107,9 @@ class Leaves:
         self._views.append(attributes.values())
         for value in attributes.values():
             if isinstance(value, list | dict) and id(value) not in self._nodes:
-                self._views.append(value.values() if isinstance(value, dict) else value)
+                view = value.values() if isinstance(value, dict) else value
+                if len(view) < 100 or any(isinstance(v, Tensor | Structure | list | tuple | dict) for v in view):
+                    self._views.append(view)  # a long list of other things, a vocabulary say, is not looked through
 
     def _leaf(self, x: Any, path: str, target: Any) -> int:
         number = self._numbers.get(id(x))

@@ -79,12 +79,22 @@ NEEDLESS = ("foreach", "fused", "capturable", "differentiable")
 
 
 class Rule:
-    """The base of optimisers. A subclass lists its settings with their defaults::
+    """The base of optimisers. A subclass lists its settings with their defaults, and says what a step does::
 
-        class Descent(Rule):
+        class SignDescent(flux.optimisers.Rule):
             eta: float = 1e-3
+            rho: float = 0.9
 
-    They are positional in this order, or keywords; ``aliases`` gives further spellings. A rule does not change:
+            def slots(self):
+                return {"m": 0.0}
+
+            def apply(self, batch, slots, numbers):
+                for piece in batch.pieces:
+                    x, dx, m = piece.read(*slots)
+                    m[...] = self.rho * m + dx
+                    piece.step(self.eta * batch.xp.sign(m))
+
+    Settings are positional in this order, or keywords; ``aliases`` gives further spellings. A rule does not change:
     ``adjust`` gives the optimiser state a new one. It prints as Python that rebuilds it.
 
     ``slots`` names its state arrays and their first values (None: this variant has none), ``numbers`` the numbers that
@@ -99,7 +109,9 @@ class Rule:
     meets: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        own = [name for name in inspect.get_annotations(cls) if name in CHECKS]
+        own = [name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)]
+        if "__init__" in vars(cls):
+            return
         if own:
             cls.fields = {name: vars(cls).get(name, inspect.Parameter.empty) for name in own}
         cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -130,7 +142,7 @@ class Rule:
         for field, default in cls.fields.items():
             if field not in values:
                 if default is inspect.Parameter.empty:
-                    raise TypeError(f"{name}: give {field}, {CHECKS[field][1]}")
+                    raise TypeError(f"{name}: give {field}" + (f", {CHECKS[field][1]}" if field in CHECKS else ""))
                 values[field] = default
         return {field: cls._checked(field, values[field]) for field in cls.fields}
 
@@ -156,6 +168,8 @@ class Rule:
 
     @classmethod
     def _checked(cls, field: str, value: Any) -> Any:
+        if field not in CHECKS:
+            return value
         check, what = CHECKS[field]
         try:
             return check(value)

@@ -11,6 +11,7 @@ from typing import Any
 from ..files import save_checkpoint
 from ..nn.state import load_state_dict, state_dict
 from ..optimisers import adjust
+from ..schedules import Plateau
 from .state import TrainState
 
 
@@ -146,21 +147,45 @@ class Checkpoint(Callback):
 class Schedule(Callback):
     """Set the learning rate by ``schedule(count)``, counted from 0: before every step, or ``every="epoch"``.
 
-    ``name``: the hyperparameter to adjust (default: the learning rate ``eta``).
+    ``metric``: after every epoch by ``schedule(value)`` instead, with the value of this name in the epoch's row:
+    ``Schedule(Plateau(0.1), metric="loss")``. ``name``: the setting to adjust (default: the learning rate ``eta``).
+    A schedule with ``state_dict`` and ``load_state_dict`` is part of checkpoints.
     """
 
-    def __init__(self, schedule: Callable[[int], float], every: str = "step", name: str = "eta") -> None:
+    def __init__(self, schedule: Callable[[Any], float], every: str = "step", name: str = "eta",
+                 metric: str | None = None) -> None:
         if every not in ("step", "epoch"):
             raise ValueError(f"Schedule: every is 'step' or 'epoch', got {every!r}")
-        self.schedule, self.every, self.name = schedule, every, name
+        if metric is None and hasattr(schedule, "state_dict"):
+            raise ValueError(f"Schedule: {type(schedule).__name__} goes by a metric; give metric='loss' or another name "
+                             "of the epoch's row")
+        self.schedule, self.every, self.name, self.metric = schedule, every, name, metric
+
+    def on_train_begin(self, state: TrainState) -> None:
+        if self.metric is not None and hasattr(self.schedule, "rate"):
+            self._set(state, self.schedule.rate)
 
     def on_epoch_begin(self, state: TrainState) -> None:
-        if self.every == "epoch":
-            adjust(state.opt, **{self.name: float(self.schedule(state.epoch - 1))})
+        if self.metric is None and self.every == "epoch":
+            self._set(state, self.schedule(state.epoch - 1))
 
     def on_loss(self, state: TrainState) -> None:
-        if self.every == "step":
-            adjust(state.opt, **{self.name: float(self.schedule(state.step))})
+        if self.metric is None and self.every == "step":
+            self._set(state, self.schedule(state.step))
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        if self.metric is not None:
+            self._set(state, self.schedule(_metric(state, self.metric, "Schedule")))
+
+    def _set(self, state: TrainState, value: float) -> None:
+        adjust(state.opt, **{self.name: float(value)})
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.schedule.state_dict() if hasattr(self.schedule, "state_dict") else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if hasattr(self.schedule, "load_state_dict"):
+            self.schedule.load_state_dict(state)
 
 
 class StopOnNonFinite(Callback):

@@ -9,9 +9,9 @@ from minitorch_flux.backend import DeviceError
 from minitorch_flux.cli import information, main
 
 FULL = {
-    "kernels": "/k", "cache": "/c", "built": 7, "threads": 4, "blas threads": 4, "compiler": "/usr/bin/c++",
-    "version": "12.2.0", "flags": "-O3", "openmp": True, "simd mathematics": True, "float16": True, "nvrtc": "13.0",
-    "architectures": [75, 80, 90],
+    "kernels": "/k", "cache": "/c", "built": 7, "threads": 4, "blas threads": 4,
+    "compiler": "/usr/bin/c++", "version": "12.2.0", "flags": "-O3", "openmp": True, "simd mathematics": True,
+    "float16": True, "nvrtc": "13.0", "architectures": [75, 80, 90],
 }  # fmt: skip
 
 
@@ -22,8 +22,9 @@ def table():
 def test_it_prints_what_is_there(capsys):
     assert main(["info"]) == 0
     out = capsys.readouterr().out
-    for word in ("minitorch_flux 0", "Python", "NumPy", np.__version__, "BLAS", "threads", "compiler", "kernels", "cache",
-                 "CUDA", "CuPy", "matplotlib", "pooch"):  # fmt: skip
+    for word in ("minitorch_flux 0", "Python", "NumPy", np.__version__, "BLAS", "threads"):
+        assert word in out
+    for word in ("compiler", "kernels", "cache", "CUDA", "CuPy", "matplotlib", "pooch"):
         assert word in out
 
 
@@ -57,8 +58,8 @@ def test_no_compiler(found):
 
 def test_a_compiler_that_lacks_something(found):
     found |= {"openmp": False, "simd mathematics": False, "float16": False}
-    assert table()["compiler"].endswith("with nothing special | without openmp, simd mathematics: slower, the results are "
-                                        "the same")
+    text = "with nothing special | without openmp, simd mathematics: slower, the results are the same"
+    assert table()["compiler"].endswith(text)
 
 
 @pytest.mark.parametrize(("n", "text"), [(None, "does not say how many it uses"), (1, "threads: 4 (BLAS: 1)")])
@@ -82,10 +83,10 @@ def test_missing_packages(found, monkeypatch):
 
 def test_devices(found, monkeypatch):
     class Runtime:
-        def getDeviceCount(self):  # noqa: N802
+        def getDeviceCount(self):
             return 2
 
-        def getDeviceProperties(self, i):  # noqa: N802
+        def getDeviceProperties(self, i):
             return {"name": f"GPU {i}".encode()}
 
     class Cupy:

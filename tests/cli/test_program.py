@@ -52,7 +52,8 @@ def test_an_unknown_command(capsys):
 
 
 def test_it_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "minitorch_flux", "--version"], capture_output=True, text=True, cwd=ROOT)
+    command = [sys.executable, "-m", "minitorch_flux", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, f"minitorch-flux {flux.__version__}\n")
 
 

@@ -5,7 +5,6 @@ import csv
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,9 @@ import pytest
 
 import minitorch_flux as flux
 from minitorch_flux.cli import folders, main, recipes, training
+from minitorch_flux.cli.program import WrongInput
 from minitorch_flux.data import cifar
+from minitorch_flux.data.idx import NAMES
 from minitorch_flux.files import load, load_checkpoint, save_checkpoint
 from minitorch_flux.models import MLP
 
@@ -29,6 +30,7 @@ FILES = {"weights.safetensors", "log.csv", "curves.png", "confusion.png", "predi
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "_draw", lambda *_: None)  # pictures take a second
 
 
 def digits(*arguments, epochs=2):
@@ -38,7 +40,8 @@ def digits(*arguments, epochs=2):
 def run(*arguments, program=None, **options):
     command = [sys.executable, *(program or ["-m", "minitorch_flux"]), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes, **options)
 
 
 def finished(*arguments, **options):
@@ -61,20 +64,23 @@ def wrong(capsys, *arguments):
 # -- a run -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_run_leaves(capsys):
+DRAW = training._draw
+
+
+def test_what_a_run_leaves(capsys, monkeypatch):
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr(training, "_draw", DRAW)
     assert digits() == 0
     out, err = capsys.readouterr()
     assert err == ""
     folder = Path("runs/digits-mlp-1")
     assert {p.name for p in folder.iterdir()} == FILES
-    with (folder / "log.csv").open() as f:
-        rows = list(csv.DictReader(f))
-    assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert set(rows[0]) == {"epoch", "step", "loss", "accuracy", "seconds", "test_loss", "test_accuracy"}
+    log = rows(folder)
+    assert [row["epoch"] for row in log] == ["1", "2"]
+    assert set(log[0]) == {"epoch", "step", "loss", "accuracy", "test_loss", "test_accuracy"}
     lines = out.splitlines()
     assert re.fullmatch(r"test accuracy \d\.\d{4}", lines[-1])
-    assert lines[-1] == f"test accuracy {float(rows[-1]['test_accuracy']):.4f}"
+    assert lines[-1] == f"test accuracy {float(log[-1]['test_accuracy']):.4f}"
     assert lines[-2] == "results in runs/digits-mlp-1"
     assert lines[0] == "digits: 1,442 training and 355 test images of 1 x 8 x 8, 10 classes"
     assert lines[1].startswith("mlp: 17,226 parameters; adamw, one cycle up to 0.003; batches of 64, 2 epochs, seed 0")
@@ -95,6 +101,12 @@ def weights(folder):
     return Path(folder, "weights.safetensors").read_bytes()
 
 
+def rows(folder):
+    """The log, without the column that no run has twice."""
+    with Path(folder, "log.csv").open() as f:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(f)]
+
+
 def test_the_seed_decides_the_network():
     for i, seed in enumerate((0, 0, 1)):
         assert digits("--seed", seed, "--out", f"out{i}") == 0
@@ -111,7 +123,7 @@ def test_options_count(capsys):
 
 @pytest.mark.parametrize("optimiser", recipes.OPTIMISERS)
 def test_every_optimiser_learns(optimiser, capsys):
-    assert digits("--optimiser", optimiser, epochs=4) == 0
+    assert digits("--optimiser", optimiser, epochs=6) == 0
     assert float(capsys.readouterr().out.split()[-1]) > 0.85
 
 
@@ -138,25 +150,15 @@ def test_the_default_is_lenet_and_the_data_augmented():
     np.testing.assert_array_equal(x, recipe.load().train.images[:4])
 
 
-def test_one_cycle():
-    rate = recipes.one_cycle(1.0, 100)
-    values = [rate(k) for k in range(101)]
-    assert values[0] == pytest.approx(0.04)
-    assert max(values) == values[25] == 1.0
-    assert values[100] == pytest.approx(0, abs=1e-12)
-    assert all(a < b for a, b in zip(values[:25], values[1:26], strict=True))
-    assert all(a > b for a, b in zip(values[25:], values[26:], strict=False))
-    assert recipes.one_cycle(1.0, 1)(0) > 0
-
-
 @pytest.mark.slow
-def test_the_first_command_reaches_what_it_promises(capsys):
+def test_the_first_command_reaches_what_it_promises(capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(training, "_draw", DRAW)
     assert main(["train"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"test accuracy 0\.\d{4}", last)
     assert float(last.split()[-1]) >= 0.84
-    assert {p.name for p in Path("runs/fashion-mini-lenet-1").iterdir()} >= FILES - {"curves.png", "confusion.png",
-                                                                                    "predictions.png"}
+    assert {p.name for p in Path("runs/fashion-mini-lenet-1").iterdir()} == FILES
 
 
 # -- without matplotlib, in a pipe -------------------------------------------------------------------------------------
@@ -235,14 +237,14 @@ def test_folders_that_cannot_be_written(monkeypatch):
     try:
         if root:
             os.seteuid(65534)  # root may write anywhere
-        with pytest.raises(Exception, match="--out .*: cannot write into this folder"):
+        with pytest.raises(WrongInput, match="--out .*: cannot write into this folder"):
             folders.make_folder(str(folder), settings, None)
-        with pytest.raises(Exception, match=r"--out .*: cannot make this folder \(Permission denied\)"):
+        with pytest.raises(WrongInput, match=r"--out .*: cannot make this folder \(Permission denied\)"):
             folders.make_folder(str(folder / "below"), settings, None)
-        with pytest.raises(Exception, match="--resume .*: cannot write into this folder"):
+        with pytest.raises(WrongInput, match="--resume .*: cannot write into this folder"):
             folders.make_folder(None, settings, folder)
         monkeypatch.chdir(folder)
-        with pytest.raises(Exception, match=r"cannot make runs/digits-mlp-1 \(Permission denied\); give a folder with --out"):
+        with pytest.raises(WrongInput, match=r"cannot make runs/digits-mlp-1 \(Permission denied\); give a folder"):
             folders.make_folder(None, settings, None)
     finally:
         if root:
@@ -275,12 +277,12 @@ def test_folders_that_cannot_be_written(monkeypatch):
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--lr"], "argument --lr: expected one argument"),
         (["extra"], "unrecognized arguments: extra"),
-        (["--data", "mnist"], "--data mnist: no such dataset and no such folder; the datasets are fashion-mini, digits"),
+        (["--data", "mnist"], "--data mnist: no such dataset and no such folder; the datasets are fashion-mini"),
         (["--data", "."], "--data .: no MNIST-like idx files (train-images-idx3-ubyte and so on) and no CIFAR-10"),
         (["--device", "tpu"], "--device tpu: unknown device 'tpu': use 'cpu', 'cuda' or 'cuda:N'"),
         (["--device", "cuda:99"], "--device cuda:99: "),
-        (["--data", "digits", "--model", "lenet"], "--model lenet: the images of digits are 8 x 8 pixels, and LeNet needs "
-         "at least 12 x 12; use --model mlp"),
+        (["--data", "digits", "--model", "lenet"], "the images of digits are 8 x 8 pixels, and LeNet needs at least "
+         "12 x 12; use --model mlp"),
         (["--resume", "nowhere"], "--resume nowhere: there is no checkpoint nowhere"),
         (["--resume", "."], "--resume .: there is no checkpoint checkpoint.safetensors"),
     ],
@@ -298,7 +300,7 @@ def test_a_dataset_that_is_not_there(capsys, monkeypatch):
 
 
 def test_a_damaged_dataset(capsys):
-    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+    for name in NAMES:
         Path(name).write_bytes(b"\0\0\x08\x03")
     assert "truncated inside its header" in wrong(capsys, "train", "--data", ".")
     for name in cifar.FILES:
@@ -310,8 +312,11 @@ def test_a_damaged_dataset(capsys):
 def test_a_run_that_diverges_ends_in_one_line(capsys):
     assert digits("--optimiser", "descent", "--lr", "1e30") == 1
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"minitorch-flux: error: the training has diverged \(.* is (nan|inf) .*\); try a lower learning rate "
-                        r"than --lr 1e\+30\n", err)
+    start, end = "minitorch-flux: error: the training has diverged (", "); try a lower learning rate than --lr 1e+30\n"
+    assert err.startswith(start)
+    assert err.endswith(end)
+    assert re.search(r" is (nan|inf) ", err)
+    assert err.count("\n") == 1
     assert "test accuracy" not in out
     assert not Path("runs/digits-mlp-1/weights.safetensors").exists()
 
@@ -329,7 +334,8 @@ def test_a_full_disk_ends_in_one_line(capsys, monkeypatch):
 
 
 def idx(a):
-    return b"\0\0\x08" + bytes([a.ndim]) + b"".join(n.to_bytes(4, "big") for n in a.shape) + a.astype(np.uint8).tobytes()
+    lengths = b"".join(n.to_bytes(4, "big") for n in a.shape)
+    return b"\0\0\x08" + bytes([a.ndim]) + lengths + a.astype(np.uint8).tobytes()
 
 
 def test_a_folder_of_idx_files(capsys):
@@ -358,7 +364,7 @@ def test_a_folder_of_cifar_files(capsys, monkeypatch):
         records[:, 0] = np.arange(20) % 10
         Path("c", name).write_bytes(records.astype(np.uint8).tobytes())
     assert main(["train", "--data", "c", "--epochs", "1"]) == 0
-    assert capsys.readouterr().out.startswith("cifar-10: 100 training and 20 test images of 3 x 32 x 32, 10 classes\nlenet")
+    assert capsys.readouterr().out.startswith("cifar-10: 100 training and 20 test images of 3 x 32 x 32, 10 classes\n")
 
 
 # -- interrupted and resumed -------------------------------------------------------------------------------------------
@@ -399,9 +405,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_loses_nothing(number, code):
     code, out, err = finished("train", "--resume", "the parts/checkpoint.safetensors")
     assert (code, err) == (0, "")
     assert weights("the parts") == weights("whole")
-    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(Path(p, "log.csv").open())]
-            for p in ("whole", "the parts")]  # fmt: skip
-    assert rows[0] == rows[1]
+    assert rows("whole") == rows("the parts")
 
 
 def test_a_finished_run_can_be_resumed_again(capsys):
@@ -438,7 +442,8 @@ def test_files_that_are_no_checkpoints_of_the_command(capsys):
     digits()
     capsys.readouterr()
     path = Path("runs/digits-mlp-1/checkpoint.safetensors")
-    assert "not a checkpoint of minitorch_flux" in wrong(capsys, "train", "--resume", path.with_name("weights.safetensors"))
+    weights_file = path.with_name("weights.safetensors")
+    assert "not a checkpoint of minitorch_flux" in wrong(capsys, "train", "--resume", weights_file)
     Path("log.txt").write_text("text")
     assert "the ending must be .safetensors or .npz" in wrong(capsys, "train", "--resume", "log.txt")
     for extra in ({}, {"extra": 5}, {"extra": {"settings": {"model": "mlp"}}}):

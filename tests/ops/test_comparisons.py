@@ -204,7 +204,7 @@ def test_where_kernel(dtype):
     x, y = (np.round(20 * normal(70, 71, seed=i)).astype(dtype) for i in (0, 1))
     c = normal(70, 71, seed=2) > 0
     number = dtype(1)
-    for a, b in [(x, y), (x, number), (number, y), (x, 0)]:
+    for a, b in [(x, y), (x, number), (number, y), (x, False)]:
         before = f.launches
         z = ops.where(c, a, b)
         wanted = np.where(c, a, b.item() if isinstance(b, np.generic) else b)

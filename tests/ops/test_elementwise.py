@@ -3,12 +3,12 @@ import operator
 import numpy as np
 import pytest
 
+from minitorch_flux.autograd import Tensor
 from minitorch_flux.backend import FUNCTIONS, use_kernels
 from minitorch_flux.ops import arithmetic, elementary, elementwise
 from minitorch_flux.ops.elementwise import either, raw
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
 from minitorch_flux.readings.toolchain import toolchain
-from minitorch_flux.autograd import Tensor
 from tests.oracles import normal, uniform
 
 needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")

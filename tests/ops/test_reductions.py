@@ -181,7 +181,7 @@ def test_the_same_bits_every_time():
 
 
 @needs_compiler
-@pytest.mark.parametrize(("shape", "axis"), LARGE)
+@pytest.mark.parametrize(("shape", "axis"), LARGE[:-1])  # of the last one nothing is added up
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_sum_kernels(shape, axis, dtype):
     f, x = ops.sum_forward, normal(*shape).astype(dtype)

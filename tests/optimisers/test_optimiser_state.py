@@ -14,7 +14,7 @@ from minitorch_flux.nn.chain import Chain
 from minitorch_flux.nn.dense import Dense
 from minitorch_flux.nn.module import Module
 from minitorch_flux.nn.moving import cpu
-from minitorch_flux.ops.activations import tanh
+from minitorch_flux.ops.nonlinearities import tanh
 from minitorch_flux.optimisers import (
     AccumGrad,
     Adam,
@@ -319,6 +319,7 @@ def test_a_list_of_layers_is_watched():
     class Stack(Module):
         def __init__(self):
             self.blocks, self.steps = [Dense(2, 2), Dense(2, 2)], 0
+            self.words, self.more = ["word"] * 1000, []
 
     m = Stack()
     opt = setup(Descent(1.0), m)
@@ -331,6 +332,18 @@ def test_a_list_of_layers_is_watched():
     m.steps = 5  # an attribute without parameters
     update(opt, m, ones())
     assert opt._plan is plan
+    m.words[3], m.words[4] = "other", Dense(1, 1)  # a long list without parameters is not watched ...
+    update(opt, m, ones())
+    assert opt._plan is plan
+    with pytest.raises(ValueError, match=r"words.4.weight \(1, 1\) is new"):  # ... until something else has changed
+        m.steps = 6
+        update(opt, m, ones())
+    m.words[4] = "word"
+    m.more.append(Dense(3, 3))
+    with pytest.raises(ValueError, match=r"more.0.weight \(3, 3\) is new"):
+        update(opt, m, ones())
+    m.more.clear()
+    update(opt, m, ones())
     m.blocks.append(Dense(2, 2))
     with pytest.raises(ValueError, match=r"blocks.2.weight \(2, 2\) is new"):
         update(opt, m, ones())

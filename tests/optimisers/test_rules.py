@@ -436,6 +436,38 @@ def test_wrong_words_are_explained():
         Adam().eta = 0.1
 
 
+def test_a_rule_of_ones_own():
+    """The example in Rule's docstring."""
+
+    class SignDescent(Rule):
+        eta: float = 1e-3
+        rho: float = 0.9
+        flavour: str = "plain"
+
+        def slots(self):
+            return {"m": 0.0}
+
+        def apply(self, batch, slots, numbers):
+            for piece in batch.pieces:
+                x, dx, m = piece.read(*slots)
+                m[...] = self.rho * m + dx
+                piece.step(self.eta * batch.xp.sign(m))
+
+    rule = SignDescent(lr=0.1, flavour="other")
+    assert repr(rule) == "SignDescent(eta=0.1, flavour='other')"
+    with pytest.raises(ValueError, match="SignDescent: rho must be"):
+        SignDescent(rho=2)
+    for r in (rule, OptimiserChain(ClipNorm(1.0), rule), OptimiserChain(rule, ClipNorm(1.0))):
+        params = [Param(np.ones(3)), Param(np.ones((2, 2), np.float32))]
+        opt = setup(r, params)
+        for g in (1.0, -5.0):
+            update(opt, params, [np.full(p.shape, g) for p in params])
+        np.testing.assert_allclose(params[0].data, 1.0)
+        again = setup(r, params)
+        again.load_state_dict(opt.state_dict())
+        assert again.rule == r
+
+
 def test_inputs_are_not_written_to():
     g = np.full(20_000, 3.0)
     g.flags.writeable = False

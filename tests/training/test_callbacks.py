@@ -10,6 +10,7 @@ from minitorch_flux.files import load_checkpoint
 from minitorch_flux.nn.chain import Chain
 from minitorch_flux.nn.dense import Dense
 from minitorch_flux.optimisers import Adam, Descent
+from minitorch_flux.schedules import Plateau
 from minitorch_flux.training import (
     Callback,
     Checkpoint,
@@ -199,7 +200,36 @@ def test_a_schedule_of_another_setting():
     assert state.opt.rule.beta[0] == 0.25
 
 
+def test_a_schedule_that_goes_by_a_metric():
+    rates = Rates()
+    run(given([1, 2, 0.5, 3], "value"), Schedule(Plateau(0.25, factor=0.5, patience=0), metric="value"), rates, epochs=4)
+    assert rates.seen[::5] == [0.25, 0.25, 0.125, 0.125]
+    rates = Rates()
+    run(given([3, 2], "value"), Schedule(lambda v: v / 8, metric="value", name="momentum"), epochs=2)
+
+
+def test_a_schedule_with_a_state_goes_on(tmp_path):
+    path = tmp_path / "c.npz"
+    results = []
+    for parts in ([6], [2, 6]):
+        resume = None
+        for epochs in parts:
+            seed(0)
+            schedule = Schedule(Plateau(0.25, factor=0.5, patience=0), metric="value")
+            values = Evaluate(lambda m: {"value": 1.0})
+            state = train(loss, make_model(), make_loader(), Descent(9.0), epochs=epochs, resume=resume,
+                          callbacks=[values, schedule, Checkpoint(path)])  # fmt: skip
+            resume = path
+        results.append((weights(state.model), state.opt.rule.eta, schedule.state_dict()))
+    assert results[0] == results[1]
+    assert results[0][1] == 0.25 / 2**5
+
+
 def test_schedule_refuses():
+    with pytest.raises(ValueError, match="Plateau goes by a metric; give metric='loss' or another name"):
+        Schedule(Plateau(0.1))
+    with pytest.raises(KeyError, match="Schedule: this epoch's row has no 'test_loss'"):
+        run(Schedule(Plateau(0.1), metric="test_loss"))
     with pytest.raises(ValueError, match="every is 'step' or 'epoch', got 'batch'"):
         Schedule(lambda k: 0.1, every="batch")
     with pytest.raises(TypeError, match="no setting 'speed'"):

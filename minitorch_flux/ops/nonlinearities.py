@@ -1,4 +1,4 @@
-"""Activations, alone and fused with a bias (the mathematics: activation_table.py; kernels: kernels/activations.cu).
+"""Activations, alone and fused with a bias (the mathematics: activation_table.py; kernels: kernels/nonlinearities.cu).
 
     y = act(z + b)          b along one axis of z, or None
     dz = dy act'(z + b)     from y where the table permits it, else from the pre-activation z + b
@@ -38,7 +38,7 @@ class Activation:
     def __init__(self, row: Row) -> None:
         self.name = self.__name__ = self.__qualname__ = row.name
         self.from_output, self.default = row.from_output, row.default
-        self.__doc__ = f"{row.name}(x) = {row.formula}, elementwise; see minitorch_flux.ops.activations."
+        self.__doc__ = f"{row.name}(x) = {row.formula}, elementwise; see minitorch_flux.ops.nonlinearities."
         self._f, self._df = row.f, row.df
         self.kernel_from, self.constants = row.kernel_from, {"ACT": row.name}
         self._operation = operation(row.name, self._forward, **self._gradients())
@@ -170,7 +170,7 @@ def bias_backward(dz: Any, axis: int) -> Any:
     return dz.sum(axis=axes, dtype=accumulator(dz.dtype)).astype(dz.dtype, copy=False)
 
 
-activations = KernelFile("activations.cu")
+nonlinearities = KernelFile("nonlinearities.cu")
 
 
 def _parameter(activation: Activation, parameters: tuple[float, ...]) -> float:
@@ -190,7 +190,7 @@ def _(
     p = _parameter(activation, parameters)
     y = empty(z.shape, dtype, like=z) if out is None else out
     if b is None:
-        ran = activations("activation_forward", z, 1, n, z, y, p, n, constants=constants)
+        ran = nonlinearities("activation_forward", z, 1, n, z, y, p, n, constants=constants)
     else:
         channels = z.shape[axis]
         if b.shape != (channels,) or b.dtype != dtype or not b.flags.c_contiguous:
@@ -199,11 +199,11 @@ def _(
         rows = n // inner
         if inner == 1:
             rows //= channels
-            ran = activations(
+            ran = nonlinearities(
                 "bias_act_forward_last", z, rows, channels, z, b, y, p, rows, channels, constants=constants
             )
         else:
-            ran = activations(
+            ran = nonlinearities(
                 "bias_act_forward", z, rows, inner, z, b, y, p, rows, channels, inner, constants=constants
             )
     return y if ran else NotImplemented
@@ -223,7 +223,7 @@ def _(dy: Any, saved: Any, activation: Activation, parameters: tuple[float, ...]
         return NotImplemented
     dz = empty(dy.shape, dtype, like=dy)
     p = _parameter(activation, parameters)
-    ran = activations("activation_backward", dy, 1, n, dy, saved, dz, p, n, constants=activation.constants)
+    ran = nonlinearities("activation_backward", dy, 1, n, dy, saved, dz, p, n, constants=activation.constants)
     return dz if ran else NotImplemented
 
 
@@ -238,9 +238,9 @@ def _(dz: Any, axis: int) -> Any:
     outer = rows // channels
     sums = empty((rows,), accumulator(dtype), like=dz)
     db = empty((channels,), dtype, like=dz)
-    if not activations("bias_backward_planes", dz, rows, inner, dz, sums, rows, inner):
+    if not nonlinearities("bias_backward_planes", dz, rows, inner, dz, sums, rows, inner):
         return NotImplemented
-    activations("bias_backward", dz, channels, outer, sums, db, outer, channels)
+    nonlinearities("bias_backward", dz, channels, outer, sums, db, outer, channels)
     return db
 
 
@@ -289,7 +289,7 @@ def bias_act(z: Any, b: Any, axis: int = 1, activation: Any = None) -> Tensor:
     """
     act = activation_of(relu if activation is None else activation)
     if act is None:
-        raise TypeError(f"bias_act: the activation must be one of minitorch_flux.ops.activations, got {activation!r}; "
+        raise TypeError(f"bias_act: the activation must be one of minitorch_flux.ops.nonlinearities, got {activation!r}; "
                         "apply another function to z + b")
     z, b = as_tensor(z), None if b is None else as_tensor(b)
     axis = normalise_axis("bias_act", axis, z.ndim, z.shape)
@@ -300,7 +300,7 @@ def bias_act(z: Any, b: Any, axis: int = 1, activation: Any = None) -> Tensor:
 
 
 ACTIVATIONS = {row.name: (_Identity if row.name == "identity" else Activation)(row) for row in ROWS}
-"""Every activation by name, in the order of kernels/activations.cu."""
+"""Every activation by name, in the order of kernels/nonlinearities.cu."""
 
 identity = ACTIVATIONS["identity"]
 sigmoid = σ = ACTIVATIONS["sigmoid"]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import minitorch_flux as flux
 from minitorch_flux.autograd import Tensor
 from minitorch_flux.backend import use_kernels
-from minitorch_flux.ops import activations as acts
+from minitorch_flux.ops import nonlinearities as acts
 from minitorch_flux.ops.activation_table import ROWS
-from minitorch_flux.ops.activations import (
+from minitorch_flux.ops.nonlinearities import (
     ACTIVATIONS,
     activation_backward,
     activation_of,
@@ -88,7 +88,7 @@ def slope(f, x):
 
 
 def test_the_kernels_have_the_same_activations_in_the_same_order():
-    text = (Path(__file__).parents[2] / "kernels" / "activations.cu").read_text()
+    text = (Path(__file__).parents[2] / "kernels" / "nonlinearities.cu").read_text()
     names = [row.name for row in ROWS]
     assert re.findall(r"// constants: ACT=(\w+)", text) == names
     assert re.findall(r"^struct (\w+)", text, re.MULTILINE) == names

@@ -1,4 +1,4 @@
-// activations.cu -- y = act(z + b) and its gradient (minitorch_flux/ops/activations.py).
+// nonlinearities.cu -- y = act(z + b) and its gradient (minitorch_flux/ops/nonlinearities.py).
 //
 // A build is for one activation, the constant ACT: a struct below with
 //     f(x, p)      the value; p is the parameter (ignored where there is none)
