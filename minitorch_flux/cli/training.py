@@ -57,8 +57,8 @@ class Run:
         self.settings, self.recipe, self.images, self.device = settings, recipe, images, device
         h, w = images.shape[1:]
         if settings.model == "lenet" and min(h, w) < SMALLEST:
-            raise WrongInput(f"--model lenet: the images of {images.name} are {h} x {w} pixels, and LeNet needs at least "
-                             f"{SMALLEST} x {SMALLEST}; use --model mlp")
+            raise WrongInput(f"--model lenet: the images of {images.name} are {h} x {w} pixels, and LeNet needs at "
+                             f"least {SMALLEST} x {SMALLEST}; use --model mlp")
         seed(settings.seed)
         self.model = MODELS[settings.model](images.shape, len(images.classes)).to(device)
         optimiser = OPTIMISERS[settings.optimiser]

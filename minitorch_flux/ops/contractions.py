@@ -146,8 +146,8 @@ def _sizes(letters: list[str], shapes: tuple[tuple[int, ...], ...]) -> dict[str,
             m = shapes[j][before]
             if n != m and (1 not in (n, m) or j == k):
                 raise ValueError(
-                    f"einsum: axis {before} of operand {j} (shape {shapes[j]}) has {m} elements, axis {axis} of operand "
-                    f"{k} (shape {shape}) has {n}, but they have the same letter"
+                    f"einsum: axis {before} of operand {j} (shape {shapes[j]}) has {m} elements, axis {axis} of "
+                    f"operand {k} (shape {shape}) has {n}, but they have the same letter"
                 )
             if label not in where or m == 1:
                 where[label] = (k, axis)

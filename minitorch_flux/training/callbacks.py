@@ -111,7 +111,7 @@ class Checkpoint(Callback):
     Each of the three may be None; ``Checkpoint(path)`` saves after every epoch. A run that ends early by a callback is
     saved where it ends (by an error: not). The file (.safetensors or .npz) is replaced whole or not at all;
     ``train(..., resume=path)`` goes on from it exactly. Put it last, so that it saves what the others have done.
-    ``extra``: numbers and strings to keep beside it, the run's settings for instance; ``load_checkpoint(path)["extra"]``.
+    ``extra``: numbers and strings to keep beside it, say the run's settings; ``load_checkpoint(path)["extra"]``.
     """
 
     def __init__(self, path: str | Path, epochs: int | None = 1, steps: int | None = None,
@@ -147,22 +147,21 @@ class Checkpoint(Callback):
 class Schedule(Callback):
     """Set the learning rate by ``schedule(count)``, counted from 0: before every step, or ``every="epoch"``.
 
-    ``metric``: after every epoch by ``schedule(value)`` instead, with the value of this name in the epoch's row:
-    ``Schedule(Plateau(0.1), metric="loss")``. ``name``: the setting to adjust (default: the learning rate ``eta``).
-    A schedule with ``state_dict`` and ``load_state_dict`` is part of checkpoints.
+    ``name``: the setting to adjust (default: the learning rate ``eta``). ``metric``: for ``Plateau``, which goes by a
+    number of the epoch's row instead, after every epoch: ``Schedule(Plateau(0.1), metric="loss")``.
     """
 
     def __init__(self, schedule: Callable[[Any], float], every: str = "step", name: str = "eta",
                  metric: str | None = None) -> None:
         if every not in ("step", "epoch"):
             raise ValueError(f"Schedule: every is 'step' or 'epoch', got {every!r}")
-        if metric is None and hasattr(schedule, "state_dict"):
-            raise ValueError(f"Schedule: {type(schedule).__name__} goes by a metric; give metric='loss' or another name "
-                             "of the epoch's row")
+        if (metric is None) == isinstance(schedule, Plateau):
+            raise ValueError("Schedule: Plateau, and no other schedule, needs metric=, the name of a number in the "
+                             "epoch's row such as 'loss'")
         self.schedule, self.every, self.name, self.metric = schedule, every, name, metric
 
     def on_train_begin(self, state: TrainState) -> None:
-        if self.metric is not None and hasattr(self.schedule, "rate"):
+        if isinstance(self.schedule, Plateau):
             self._set(state, self.schedule.rate)
 
     def on_epoch_begin(self, state: TrainState) -> None:
@@ -181,10 +180,10 @@ class Schedule(Callback):
         adjust(state.opt, **{self.name: float(value)})
 
     def state_dict(self) -> dict[str, Any]:
-        return self.schedule.state_dict() if hasattr(self.schedule, "state_dict") else {}
+        return self.schedule.state_dict() if isinstance(self.schedule, Plateau) else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if hasattr(self.schedule, "load_state_dict"):
+        if isinstance(self.schedule, Plateau):
             self.schedule.load_state_dict(state)
 
 

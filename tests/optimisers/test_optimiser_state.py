@@ -335,8 +335,8 @@ def test_a_list_of_layers_is_watched():
     m.words[3], m.words[4] = "other", Dense(1, 1)  # a long list without parameters is not watched ...
     update(opt, m, ones())
     assert opt._plan is plan
-    with pytest.raises(ValueError, match=r"words.4.weight \(1, 1\) is new"):  # ... until something else has changed
-        m.steps = 6
+    m.steps = 6  # ... until something else has changed
+    with pytest.raises(ValueError, match=r"words.4.weight \(1, 1\) is new"):
         update(opt, m, ones())
     m.words[4] = "word"
     m.more.append(Dense(3, 3))

@@ -317,6 +317,27 @@ def test_the_environment_is_left_as_it_was():
     assert run(program, OMP_WAIT_POLICY="ACTIVE") == "b'ACTIVE'"
 
 
+def test_openmp_waits_passively():
+    """Spinning threads would starve NumPy's BLAS. The runtime says what it read while it was loaded."""
+    from minitorch_flux.readings.toolchain import Toolchain, toolchain
+
+    tools = toolchain()
+    if not isinstance(tools, Toolchain) or not tools.openmp or "Clang" in tools.version:
+        pytest.skip("asks libgomp")
+    program = """
+        import sys
+        import numpy as np
+        from minitorch_flux.readings import KernelFile
+
+        x = np.ones(3, np.float32)
+        KernelFile(sys.argv[1])("axpy", x, 1, 3, 2.0, x, x.copy(), 3)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(SAMPLE)]
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_DISPLAY_ENV": "TRUE"}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True).stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
+
+
 def test_importing_reads_no_compiler():
     program = """
         import sys

@@ -53,7 +53,7 @@ def skip_unless_known(architecture):
 
 
 @needs_nvrtc
-@pytest.mark.parametrize(("architecture", "dtype"), [(75, "float32"), (90, "float64"), (120, "float32")])
+@pytest.mark.parametrize(("architecture", "dtype"), [(75, "float32"), (120, "float64")])
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
 def test_architectures(file, architecture, dtype):
     skip_unless_known(architecture)
@@ -75,7 +75,7 @@ def test_constants_and_types(file):
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
 def test_16_bit_types(file, dtype):
     if not nvrtc._include_options():

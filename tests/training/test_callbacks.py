@@ -202,10 +202,9 @@ def test_a_schedule_of_another_setting():
 
 def test_a_schedule_that_goes_by_a_metric():
     rates = Rates()
-    run(given([1, 2, 0.5, 3], "value"), Schedule(Plateau(0.25, factor=0.5, patience=0), metric="value"), rates, epochs=4)
+    schedule = Schedule(Plateau(0.25, factor=0.5, patience=0), metric="value")
+    run(given([1, 2, 0.5, 3], "value"), schedule, rates, epochs=4)
     assert rates.seen[::5] == [0.25, 0.25, 0.125, 0.125]
-    rates = Rates()
-    run(given([3, 2], "value"), Schedule(lambda v: v / 8, metric="value", name="momentum"), epochs=2)
 
 
 def test_a_schedule_with_a_state_goes_on(tmp_path):
@@ -226,8 +225,9 @@ def test_a_schedule_with_a_state_goes_on(tmp_path):
 
 
 def test_schedule_refuses():
-    with pytest.raises(ValueError, match="Plateau goes by a metric; give metric='loss' or another name"):
-        Schedule(Plateau(0.1))
+    for wrong in (lambda: Schedule(Plateau(0.1)), lambda: Schedule(lambda k: 0.1, metric="loss")):
+        with pytest.raises(ValueError, match="Plateau, and no other schedule, needs metric="):
+            wrong()
     with pytest.raises(KeyError, match="Schedule: this epoch's row has no 'test_loss'"):
         run(Schedule(Plateau(0.1), metric="test_loss"))
     with pytest.raises(ValueError, match="every is 'step' or 'epoch', got 'batch'"):
