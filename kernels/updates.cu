@@ -43,6 +43,29 @@ KERNEL(momentum_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONA
     }
 }
 
+// One chunk of rmsprop_update; what is missing is known to the compiler, so that the loop stays SIMD.
+template <bool CENTRED, bool VELOCITY>
+DEVICE void rmsprop_chunk(T* x, const T* dx, ACC* v, ACC* a, ACC* u, int n, ACC sign, ACC decay, ACC rate, ACC rho, ACC c_rho,
+                          ACC c, ACC eps, ACC momentum) {
+    LANES(j, n) {
+        const ACC xj = (ACC)x[j], g = sign * (ACC)dx[j] + decay * xj;
+        const ACC vj = rho * v[j] + c * g * g;
+        ACC w = vj;
+        v[j] = vj;
+        if (CENTRED) {
+            const ACC aj = rho * a[j] + c_rho * g;
+            a[j] = aj;
+            w = f_max(vj - aj * aj, ACC(0));
+        }
+        ACC d = g / (f_sqrt(w) + eps);
+        if (VELOCITY) {
+            d += momentum * u[j];
+            u[j] = d;
+        }
+        x[j] = (T)(xj - rate * d);
+    }
+}
+
 KERNEL(rmsprop_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL const T* dx, const int64_t* __restrict__ dx_at,
                        const int64_t* __restrict__ at, const int64_t* __restrict__ left, int chunks, int width,
                        ACC* v, OPTIONAL ACC* a, OPTIONAL ACC* u, ACC sign, ACC decay, ACC rate, ACC rho, ACC c_rho, ACC c,
@@ -52,23 +75,9 @@ KERNEL(rmsprop_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL
         const T* gs = place(dx, dx_at[r]);
         ACC *vs = v + at[r], *as = a ? a + at[r] : a, *us = u ? u + at[r] : u;
         const int count = (int)(left[r] < width ? left[r] : width);
-        LANES(j, count) {
-            const ACC xj = (ACC)xs[j], g = sign * (ACC)gs[j] + decay * xj;
-            const ACC vj = rho * vs[j] + c * g * g;
-            ACC w = vj;
-            vs[j] = vj;
-            if (a) {
-                const ACC aj = rho * as[j] + c_rho * g;
-                as[j] = aj;
-                w = f_max(vj - aj * aj, ACC(0));
-            }
-            ACC d = g / (f_sqrt(w) + eps);
-            if (u) {
-                d += momentum * us[j];
-                us[j] = d;
-            }
-            xs[j] = (T)(xj - rate * d);
-        }
+        auto step = a ? u ? rmsprop_chunk<true, true> : rmsprop_chunk<true, false>
+                      : u ? rmsprop_chunk<false, true> : rmsprop_chunk<false, false>;
+        step(xs, gs, vs, as, us, count, sign, decay, rate, rho, c_rho, c, eps, momentum);
     }
 }
 

@@ -12,6 +12,9 @@ class Residual(Module):
     def __init__(self, f, *, scale=1.0):
         self.f, self.scale = f, scale
 
+    def __call__(self, x):
+        return x + self.f(x) * self.scale
+
 
 def rebuilt(m):
     return eval(repr(m), {**vars(flux), "Residual": Residual})
@@ -53,12 +56,12 @@ def test_nested_and_named():
     assert repr(m).splitlines() == [
         "Chain(",
         "  enc=Chain(",
-        "    Dense(2, 2),             # 6 parameters",
+        "    Dense(2, 2),              # 6 parameters",
         "    relu,",
         "  ),",
         "  dec=Residual(Dense(2, 2)),  # 6 parameters",
         ")  # Total: 4 arrays, 12 parameters, 48 bytes.",
-    ] or "dec=Residual(Dense(2, 2))" in repr(m)
+    ]
 
 
 def test_marks_of_numbers_that_cannot_be_right():

@@ -7,8 +7,7 @@ from hypothesis import given
 from minitorch_flux.autograd import Tensor, gradient, tensor
 from minitorch_flux.ops import comparisons as ops
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
-from minitorch_flux.readings.toolchain import toolchain
-from tests.oracles import SHAPES, apart, broadcastable, check_against_torch, check_operation, normal
+from tests.oracles import SHAPES, apart, broadcastable, check_against_torch, check_operation, needs_compiler, normal
 
 nan = np.nan
 
@@ -193,8 +192,6 @@ def test_nan_to_num():
 
 
 # -- the kernel of where -----------------------------------------------------------------------------------------------
-
-needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")
 
 
 @needs_compiler

@@ -8,10 +8,7 @@ from minitorch_flux.backend import FUNCTIONS, use_kernels
 from minitorch_flux.ops import arithmetic, elementary, elementwise
 from minitorch_flux.ops.elementwise import either, raw
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
-from minitorch_flux.readings.toolchain import toolchain
-from tests.oracles import normal, uniform
-
-needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")
+from tests.oracles import needs_compiler, normal, uniform
 
 SYMBOLS = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv}
 UNARY = sorted(elementwise.KERNELS - SYMBOLS.keys())

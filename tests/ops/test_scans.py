@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from minitorch_flux.autograd import Tensor
 from minitorch_flux.ops import scans as ops
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
-from minitorch_flux.readings.toolchain import toolchain
-from tests.oracles import axes_of, check_against_torch, check_operation, normal, shapes, uniform
+from tests.oracles import axes_of, check_against_torch, check_operation, needs_compiler, normal, shapes, uniform
 
 
 @pytest.mark.parametrize("name", ["cumsum", "cumprod"])
@@ -90,8 +89,6 @@ def test_wrong_axis(name):
 
 
 # -- the kernel of the recurrence --------------------------------------------------------------------------------------
-
-needs_compiler = pytest.mark.skipif(toolchain() is None, reason="no C++ compiler")
 
 
 @needs_compiler

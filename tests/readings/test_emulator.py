@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from minitorch_flux.readings import KernelBuildError, KernelError, KernelFile, source
+from minitorch_flux.readings import KernelBuildError, KernelError, KernelFile, emulator, source
 from minitorch_flux.readings.emulator import EMULATIONS, EmulatorError, emulated
 
 HERE = Path(__file__).parent
@@ -311,6 +312,24 @@ def test_too_much_shared_memory(tmp_path):
     x = np.ones(3, "float32")
     with emulated(), pytest.raises(EmulatorError, match="over 49152 bytes or 63 pieces of __shared__"):
         KernelFile(path)("a", x, 3, 1, x, 3)
+
+
+def test_address_randomisation_that_tsan_cannot_work_with(monkeypatch):
+    original, commands = emulator._run, []
+
+    def run(command):
+        commands.append(command)
+        if "-R" not in command:
+            return SimpleNamespace(returncode=66, stderr="FATAL: ThreadSanitizer: unexpected memory mapping 0x1-0x2")
+        return original(command[2:])  # setarch itself may be forbidden here
+
+    monkeypatch.setattr(emulator, "_run", run)
+    monkeypatch.setattr(emulator.shutil, "which", lambda name: f"/usr/bin/{name}")
+    x, y = np.ones(3, "float32"), np.ones(3, "float32")
+    with emulated(sanitize="thread"):
+        sample("axpy", x, 1, 3, 1.0, x, y, 3)
+    assert (y == 2).all()
+    assert commands[1] == ["/usr/bin/setarch", "-R", *commands[0]]
 
 
 def test_as_many_blocks_as_a_gpu_gets():
