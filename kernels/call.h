@@ -85,7 +85,7 @@ template <int N, int... I> struct Count : Count<N - 1, N - 1, I...> {};
 template <int... I> struct Count<0, I...> { using places = Places<I...>; };
 
 #ifdef _OPENMP
-extern "C" { int omp_get_thread_num(void) noexcept; int omp_get_num_threads(void) noexcept; }
+extern "C" { int omp_get_thread_num(void) noexcept; int omp_get_num_threads(void) noexcept; int omp_get_max_threads(void) noexcept; }
 #endif
 extern "C" { extern int flux_threads; int flux_threads = 1; }  // set by Python: flux.set_num_threads(n)
 constexpr long long PARALLEL_FROM = 500000;        // work below which waking other threads costs more than it saves
@@ -127,6 +127,9 @@ inline int flux_call(PyObject* args, unsigned long long optional, void (*kernel)
 #define CALL(name, optional) extern "C" int name##__call(PyObject* args) { return flux_call(args, optional, name, flux_places(name)); }
 // What the loader compares with what Python knows about an array, before it trusts the layout above.
 extern "C" int flux_probe(PyObject* o, void** data, int* ndim, int* number, int* flags) {
+#ifdef _OPENMP
+    omp_get_max_threads();                         // LLVM's runtime reads the environment not at load but here
+#endif
     if (((void**)((char*)o + flux_python.head))[-1] != flux_python.ndarray) return 1;
     const Array* a = (const Array*)((char*)o + flux_python.head);
     *data = a->data, *ndim = a->ndim, *flags = a->flags;

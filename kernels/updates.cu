@@ -75,9 +75,14 @@ KERNEL(rmsprop_update)(OPTIONAL T* x, const int64_t* __restrict__ x_at, OPTIONAL
         const T* gs = place(dx, dx_at[r]);
         ACC *vs = v + at[r], *as = a ? a + at[r] : a, *us = u ? u + at[r] : u;
         const int count = (int)(left[r] < width ? left[r] : width);
-        auto step = a ? u ? rmsprop_chunk<true, true> : rmsprop_chunk<true, false>
-                      : u ? rmsprop_chunk<false, true> : rmsprop_chunk<false, false>;
-        step(xs, gs, vs, as, us, count, sign, decay, rate, rho, c_rho, c, eps, momentum);
+#define RMSPROP(centred, velocity) \
+        rmsprop_chunk<centred, velocity>(xs, gs, vs, as, us, count, sign, decay, rate, rho, c_rho, c, eps, momentum)
+        if (a) {
+            if (u) RMSPROP(true, true); else RMSPROP(true, false);
+        } else {
+            if (u) RMSPROP(false, true); else RMSPROP(false, false);
+        }
+#undef RMSPROP
     }
 }
 

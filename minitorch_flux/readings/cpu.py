@@ -42,6 +42,9 @@ def _python_pointers() -> list[int]:
     return [*functions, id(None), id(np.ndarray), object.__basicsize__]
 
 
+_loading = threading.Lock()
+
+
 @contextmanager
 def _passive_waiting() -> Iterator[None]:
     """OpenMP threads sleep between launches; spinning, they would starve NumPy's BLAS (measured: 8 times slower).
@@ -49,14 +52,15 @@ def _passive_waiting() -> Iterator[None]:
     The runtimes read the variable while they load and never again; the user's own setting wins and is left as it was.
     """
     name = "OMP_WAIT_POLICY"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = "PASSIVE"
-    try:
-        yield
-    finally:
-        del os.environ[name]
+    with _loading:  # one thread at a time: each must find the user's environment
+        if name in os.environ:
+            yield
+            return
+        os.environ[name] = "PASSIVE"
+        try:
+            yield
+        finally:
+            os.environ.pop(name, None)
 
 
 class Library:
@@ -105,8 +109,8 @@ def _set_threads(n: int) -> None:
 
 def _one_thread_after_fork() -> None:
     # A forked child has the parent's OpenMP pool on paper but not its threads: a parallel launch would hang.
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _loading
+    _lock, _loading = threading.Lock(), threading.Lock()
     _building.clear()
     _set_threads(1)
 
@@ -155,13 +159,15 @@ def library_of(source: KernelText, types: Mapping[str, np.dtype[Any]], constants
 
 
 def _load(tools: Toolchain, text: str, name: str, bfloat16: int) -> Library:
-    with _passive_waiting():
-        try:
-            return Library(build(tools, text, name), bfloat16)
-        except OSError:  # sound but not loadable, say after an upgrade of the system: build it again, once
-            path = build(tools, text, name)
-            shutil.rmtree(path.parent, ignore_errors=True)
-            return Library(build(tools, text, name), bfloat16)
+    path = build(tools, text, name)
+    try:
+        with _passive_waiting():
+            return Library(path, bfloat16)
+    except OSError:  # sound but not loadable, say after an upgrade of the system: build it again, once
+        shutil.rmtree(path.parent, ignore_errors=True)
+        path = build(tools, text, name)
+        with _passive_waiting():
+            return Library(path, bfloat16)
 
 
 def launcher(

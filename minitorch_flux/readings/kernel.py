@@ -15,11 +15,12 @@ from .errors import KernelError
 
 if TYPE_CHECKING:
     from .emulator import Emulation
+    from .rehearsal import Rehearsal
     from .source import Constants, KernelText, Signature
 
 Launch = Callable[[int, int, tuple[Any, ...]], bool]
 
-instead: Emulation | None = None  # where launches on NumPy arrays go instead of the CPU reading; see emulated()
+instead: Emulation | Rehearsal | None = None  # where launches on NumPy arrays go instead of the CPU reading
 
 
 def _unavailable(rows: int, width: int, args: tuple[Any, ...]) -> bool:
