@@ -10,7 +10,7 @@
 // compile into every extension.  The loader verifies both at load time (flux_probe).
 using Py_ssize = decltype(sizeof(0));
 struct PyObject;
-struct Python {                                    // filled in by readings/cpu.py, in this order
+struct Python {                                    // filled in by readings/host.py, in this order
     Py_ssize (*size)(PyObject*);
     PyObject* (*item)(PyObject*, Py_ssize);
     long long (*as_longlong)(PyObject*);

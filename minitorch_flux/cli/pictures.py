@@ -134,8 +134,8 @@ def predictions(scores: np.ndarray, images: ImageDataset, title: Title) -> Figur
             left, upper = 0.3 + k % COLUMNS * step, top + 0.38 + k // COLUMNS * line
             ax = figure.add_axes((left / width, 1 - (upper + tile) / height, tile / width, tile / height))
             _show(ax, x[i], colour)
-            words = {"transform": ax.transAxes, "size": 8, "ha": "center", "va": "top"}
-            bold = {"color": colour, "weight": "bold"} if colour == WRONG else {}
+            words: dict[str, Any] = {"transform": ax.transAxes, "size": 8, "ha": "center", "va": "top"}
+            bold: dict[str, Any] = {"color": colour, "weight": "bold"} if colour == WRONG else {}
             ax.text(0.5, -0.07, f"{images.classes[found[i]]} {sure[i]:.0%}", **words, **bold)
             if colour == WRONG:
                 ax.text(0.5, -0.2, f"is: {images.classes[y[i]]}", **words)

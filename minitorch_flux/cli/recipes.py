@@ -38,7 +38,7 @@ DATASETS = {
 }
 
 MODELS: dict[str, Callable[[tuple[int, ...], int], Any]] = {
-    "lenet": lambda shape, classes: LeNet(shape[1:], shape[0], classes),
+    "lenet": lambda shape, classes: LeNet((shape[1], shape[2]), shape[0], classes),
     "mlp": lambda shape, classes: MLP(shape, nclasses=classes),
 }
 
@@ -52,7 +52,7 @@ class Optimiser:
 
 
 OPTIMISERS = {
-    "adamw": Optimiser(lambda eta: optimisers.AdamW(eta, weight_decay=0.05), 3e-3),
+    "adamw": Optimiser(lambda eta: optimisers.AdamW(eta, weight_decay=0.05), 5e-3),
     "adam": Optimiser(optimisers.Adam, 3e-3),
     "adabelief": Optimiser(optimisers.AdaBelief, 3e-3),
     "adagrad": Optimiser(optimisers.AdaGrad, 2e-2),

@@ -111,8 +111,11 @@ class Run:
             _, grads = withgradient(lambda m: self.loss(m, x, y)[0], model)
             update(opt, model, grads)
 
+        def notice(n: int) -> None:
+            print(f"building kernels, once for this machine: {n} files ...", flush=True)
+
         with np.errstate(all="ignore"):
-            build_ahead(work, lambda n: print(f"building {n} files of kernels, once for this machine ...", flush=True))
+            build_ahead(work, notice)
         rng.load_state_dict(before)
 
     def train(self, out: Path, stopper: StopOnSignal, resume: Path | None) -> TrainState:

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..autograd import Param, Tensor
 from ..backend import is_array
-from ..ops.nonlinearities import activation_of, identity
 from ..ops.dense import dense
+from ..ops.nonlinearities import activation_of, identity
 from .initialisers import glorot_uniform, zeros
 from .inputs import as_input, bias_parameter, layer_name, weights_from
 from .module import Module

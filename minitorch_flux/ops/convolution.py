@@ -21,12 +21,12 @@ import math
 from typing import Any
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
-from .nonlinearities import Activation, activation_backward, along, bias_act_forward, bias_backward, identity
+from ..backend import accumulator, array_function, array_module, is_float
 from . import convolution_kernels as kernels
 from .elementwise import as_tensor
 from .geometry import Window, window
 from .im2col import Sizes, col2im_forward, im2col_forward
+from .nonlinearities import Activation, activation_backward, along, bias_act_forward, bias_backward, identity
 from .shapes import flip
 
 # -- references: windows as columns, and a matrix product --------------------------------------------------------------

@@ -16,10 +16,10 @@ import numpy as np
 from ..autograd import Tensor, is_recording, operation
 from ..backend import array_module, is_float
 from ..backend.generator import resolve_rng
-from .nonlinearities import leakyrelu, sigmoid
 from .axes import normalise_axis
 from .comparisons import where
 from .elementwise import as_tensor, either, raw
+from .nonlinearities import leakyrelu, sigmoid
 
 
 def rrelu_forward(x: Any, a: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backend.threads import blas_threads, num_threads
-from . import cpu
+from . import host
 from .arguments import accumulation_dtype
 from .cache import cache_folder
 from .kernel import KernelFile
@@ -38,7 +38,7 @@ def prebuild(requests: Iterable[tuple[KernelFile, Any, Constants]]) -> int:
 
     def one(request: tuple[KernelFile, Any, Constants]) -> bool:
         file, dtype, constants = request
-        return cpu.library_of(file.source, types_of(dtype), constants) is not None
+        return host.library_of(file.source, types_of(dtype), constants) is not None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return sum(pool.map(one, requests))

@@ -99,15 +99,15 @@ class KernelFile:
         return source, signature, dtypes
 
     def _find(self, name: str, like: Any, constants: Constants, types: Mapping[str, Any]) -> Launch:
-        from . import cpu, gpu
+        from . import device, host
 
         source, signature, dtypes = self._declared(name, like, constants, types)
         if not isinstance(like, np.ndarray):
-            return gpu.launcher(source, signature, dtypes, constants, like) or _unavailable
-        library = cpu.library_of(source, dtypes, constants)
+            return device.launcher(source, signature, dtypes, constants, like) or _unavailable
+        library = host.library_of(source, dtypes, constants)
         if library is None:
             return _unavailable
         if not hasattr(library.handle, f"{name}__call"):
             given = ", ".join(f"{k}={v}" for k, v in constants.items()) or "no constants"
             raise KernelError(f"{source.name} has no kernel {name!r} when built with {given}")  # an #if took it away
-        return cpu.launcher(library, signature, dtypes)
+        return host.launcher(library, signature, dtypes)

@@ -16,7 +16,7 @@ import numpy as np
 from .errors import KernelBuildError
 
 if TYPE_CHECKING:
-    from .cpu import Library
+    from .host import Library
     from .source import Constants, KernelText, Signature
 
 PATIENCE = 0.3  # seconds: loading what is built takes a tenth of it
@@ -32,10 +32,12 @@ class Rehearsal:
         self.ready: dict[Any, Library | None] = {}
         self.wanted: dict[Any, tuple[KernelText, Types, Constants]] = {}
 
-    def launch(self, source: KernelText, signature: Signature, types: Types, constants: Constants, rows: int, width: int,
-               args: tuple[Any, ...]) -> bool:
+    def launch(
+        self, source: KernelText, signature: Signature, types: Types, constants: Constants,
+        rows: int, width: int, args: tuple[Any, ...],
+    ) -> bool:  # fmt: skip
         """Run the kernel if it is built; False where it is not, and the reference runs instead."""
-        from .cpu import launcher
+        from .host import launcher
 
         key = (source.name, *sorted((k, str(v)) for k, v in (*types.items(), *constants.items())))
         if key not in self.ready:
@@ -51,7 +53,7 @@ def build_ahead(work: Callable[[], Any], notice: Callable[[int], Any] = lambda n
     ``notice(n)`` is called when n files take longer than loading would, so they are being compiled. 0 where there is no
     compiler. A file that the compiler refuses is left to its first use, which says so.
     """
-    from . import cpu, kernel
+    from . import host, kernel
     from .toolchain import toolchain
 
     if isinstance(toolchain(), str):
@@ -66,7 +68,7 @@ def build_ahead(work: Callable[[], Any], notice: Callable[[int], Any] = lambda n
         if not rehearsal.wanted:
             break
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            builds = {key: pool.submit(cpu.library_of, *what) for key, what in rehearsal.wanted.items()}
+            builds = {key: pool.submit(host.library_of, *what) for key, what in rehearsal.wanted.items()}
             if wait(builds.values(), PATIENCE).not_done:
                 notice(len(builds))
         for key, build in builds.items():

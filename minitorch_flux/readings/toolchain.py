@@ -1,7 +1,7 @@
 """The machine's C++ compiler: which one, and what it and this machine can do.
 
 That is tried once and remembered; what is missing is left out and the results stay right. Nothing outside this file
-and `cpu.py` knows the platform.
+and `host.py` knows the platform.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import minitorch_flux as flux
 from minitorch_flux.autograd import Buffer, CheckError, Param, Structure, Tensor, check, is_recording, operation, record
 from minitorch_flux.backend import array_function
 from minitorch_flux.backend.generator import Generator, default_generator, seed
-from minitorch_flux.ops.nonlinearities import relu
 from minitorch_flux.ops.elementary import exp, log, sin
 from minitorch_flux.ops.joining import concatenate, split
+from minitorch_flux.ops.nonlinearities import relu
 from minitorch_flux.ops.sorting import sort
 
 

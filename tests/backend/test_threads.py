@@ -38,14 +38,14 @@ def test_numpy_s_blas_is_ruled_here():
 
 
 def test_kernels_are_ruled():
-    from minitorch_flux.readings import KernelFile, cpu
+    from minitorch_flux.readings import KernelFile, host
 
     x = np.ones(3, "f4")
     if not KernelFile(SAMPLE)("axpy", x, 1, 3, 1.0, x, x.copy(), 3):
         pytest.skip("no compiler")
     for n in (2, 1, 3):
         set_num_threads(n)
-        assert {library.threads.value for library in cpu._libraries.values()} == {n}
+        assert {library.threads.value for library in host._libraries.values()} == {n}
 
 
 @pytest.mark.parametrize("n", [0, -1])
@@ -98,11 +98,11 @@ def test_at_the_start_of_a_process():
         import sys
         import numpy as np
         from minitorch_flux.backend.threads import blas_threads, num_threads
-        from minitorch_flux.readings import KernelFile, cpu
+        from minitorch_flux.readings import KernelFile, host
 
         x = np.ones(3, np.float32)
         KernelFile(sys.argv[1])("axpy", x, 1, 3, 1.0, x, x.copy(), 3)
-        kernels = {library.threads.value for library in cpu._libraries.values()}
+        kernels = {library.threads.value for library in host._libraries.values()}
         print(num_threads(), blas_threads() in (1, None), kernels <= {1})
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}

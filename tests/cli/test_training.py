@@ -83,7 +83,7 @@ def test_what_a_run_leaves(capsys, monkeypatch):
     assert lines[-1] == f"test accuracy {float(log[-1]['test_accuracy']):.4f}"
     assert lines[-2] == "results in runs/digits-mlp-1"
     assert lines[0] == "digits: 1,442 training and 355 test images of 1 x 8 x 8, 10 classes"
-    assert lines[1].startswith("mlp: 17,226 parameters; adamw, one cycle up to 0.003; batches of 64, 2 epochs, seed 0")
+    assert lines[1].startswith("mlp: 17,226 parameters; adamw, one cycle up to 0.005; batches of 64, 2 epochs, seed 0")
     assert re.fullmatch(r"epoch 2/2  loss \d\.\d{4}  accuracy \d\.\d{4}  test_loss \d\.\d{4}  test_accuracy \d\.\d{4}  "
                         r"[\d,]+ images/s", lines[-3])
 
@@ -428,7 +428,7 @@ def test_resuming_into_another_folder():
 
 @pytest.mark.parametrize(
     ("option", "value", "old"),
-    [("--epochs", 3, 2), ("--batch", 10, 64), ("--lr", 0.1, 0.003), ("--optimiser", "adam", "adamw"), ("--seed", 1, 0),
+    [("--epochs", 3, 2), ("--batch", 10, 64), ("--lr", 0.1, 0.005), ("--optimiser", "adam", "adamw"), ("--seed", 1, 0),
      ("--model", "lenet", "mlp"), ("--data", "fashion-mini", "digits")],
 )  # fmt: skip
 def test_a_resumed_run_keeps_its_settings(option, value, old, capsys):

@@ -28,8 +28,8 @@ def test_dense_is_activation_of_product_plus_bias(n, fan_in, fan_out, act, bias,
 @pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 5, 3), (0, 3)])
 def test_gradients_of_both_orders(act, shape):
     rng = np.random.default_rng(1)
-    from minitorch_flux.ops.nonlinearities import activation_of
     from minitorch_flux.ops.dense import dense
+    from minitorch_flux.ops.nonlinearities import activation_of
 
     x, w, b = rng.standard_normal(shape), rng.standard_normal((2, 3)), rng.standard_normal(2)
     check_operation(lambda x, w, b: dense(x, w, b, activation=activation_of(act)), x, w, b)

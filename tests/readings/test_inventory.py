@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minitorch_flux.readings import KernelFile, cache, cpu, inventory, toolchain
+from minitorch_flux.readings import KernelFile, cache, host, inventory, toolchain
 from minitorch_flux.readings.inventory import info, kernel_texts, prebuild
 
 HERE = Path(__file__).parent
@@ -53,12 +53,12 @@ def test_every_kernel_name_is_in_one_file():
 
 def test_prebuild(monkeypatch, tmp_path):
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
-    monkeypatch.setattr(cpu, "_libraries", {})
+    monkeypatch.setattr(host, "_libraries", {})
     if isinstance(toolchain.toolchain(), str):
         pytest.skip("no compiler")
     sample = KernelFile(HERE / "sample.cu")
     requests = [(sample, "float32", {}), (sample, "float64", {"KH": 2, "KW": 2}), (sample, "complex64", {})]
     assert prebuild(requests) == 2
-    monkeypatch.setattr(cpu, "_compile", lambda *args: pytest.fail("built again"))
+    monkeypatch.setattr(host, "_compile", lambda *args: pytest.fail("built again"))
     x = np.ones(3, "float32")
     assert sample("axpy", x, 1, 3, 1.0, x, x.copy(), 3)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitorch_flux.readings import KernelBuildError, KernelError, KernelFile, cpu
+from minitorch_flux.readings import KernelBuildError, KernelError, KernelFile, host
 
 SAMPLE = Path(__file__).parent / "sample.cu"
 sample = KernelFile(SAMPLE)
@@ -237,7 +237,7 @@ def test_no_reading_for_such_a_type(dtype):
 
 
 def test_no_half_type_in_this_compiler(monkeypatch):
-    monkeypatch.setattr(cpu.Toolchain, "half", False)
+    monkeypatch.setattr(host.Toolchain, "half", False)
     x = np.zeros(3, "float16")
     assert KernelFile(SAMPLE)("axpy", x, 1, 3, 1.0, x, x, 3) is False
 
@@ -246,8 +246,8 @@ def test_threads_that_need_the_same_library(tmp_path, monkeypatch):
     """Ten Python threads call a kernel that nobody has built: it is compiled once, and all are served."""
     monkeypatch.setenv("MINITORCH_FLUX_CACHE", str(tmp_path / "cache"))
     built = []
-    original = cpu._compile
-    monkeypatch.setattr(cpu, "_compile", lambda *args: (built.append(args[2]), original(*args)))
+    original = host._compile
+    monkeypatch.setattr(host, "_compile", lambda *args: (built.append(args[2]), original(*args)))
     path = tmp_path / "fresh.cu"
     path.write_text(f"// {tmp_path}\nKERNEL(fill)(T* y, ACC a, int n) {{ EACH(i, n) y[i] = a; }}\n")
     file, gate, results = KernelFile(path), threading.Barrier(10), {}
@@ -350,7 +350,7 @@ def test_importing_reads_no_compiler():
     bare = f"""
         import sys, types
         package = types.ModuleType("minitorch_flux")
-        package.__path__ = [{str(Path(cpu.__file__).parent.parent)!r}]
+        package.__path__ = [{str(Path(host.__file__).parent.parent)!r}]
         sys.modules["minitorch_flux"] = package
         before = set(sys.modules)
         import numpy

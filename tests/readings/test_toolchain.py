@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minitorch_flux.readings import KernelFile, cache, cpu, toolchain
+from minitorch_flux.readings import KernelFile, cache, host, toolchain
 from minitorch_flux.readings.toolchain import COMPILER, EXTRA_FLAGS, Toolchain
 
 SAMPLE = Path(__file__).parent / "sample.cu"
@@ -21,7 +21,7 @@ needs_gcc = pytest.mark.skipif(GCC is None, reason="wraps g++")
 def fresh(monkeypatch, tmp_path):
     """An empty cache, and nothing known about any compiler."""
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(cpu, "_libraries", {})
+    monkeypatch.setattr(host, "_libraries", {})
     toolchain._toolchain.cache_clear()
     yield tmp_path
     toolchain._toolchain.cache_clear()
@@ -206,7 +206,7 @@ def test_a_truncated_library_is_built_again(fresh):
     (library,) = (fresh / "cache").glob("*/kernels.so")
     whole = library.read_bytes()
     for damage in (whole[: len(whole) // 2], b"", b"not a library"):
-        cpu._libraries.clear()
+        host._libraries.clear()
         library.unlink()  # a new file: the old one is in use by this process
         library.write_bytes(damage)
         y = x.copy()
@@ -223,7 +223,7 @@ def test_a_library_that_does_not_load_is_built_again(fresh, monkeypatch):
     library.unlink()
     library.write_bytes(b"of another world")
     (library.parent / "sha256").write_text(cache._checksum(library))
-    cpu._libraries.clear()
+    host._libraries.clear()
     y = x.copy()
     assert KernelFile(SAMPLE)("axpy", x, 1, 3, 1.0, x, y, 3)
     assert (y == 2).all()
@@ -231,7 +231,7 @@ def test_a_library_that_does_not_load_is_built_again(fresh, monkeypatch):
 
 def test_an_unknown_layout_of_arrays_is_not_trusted(fresh, monkeypatch):
     """Where call.h does not read what Python knows, the arguments are checked in Python; the results are the same."""
-    monkeypatch.setattr(cpu.Library, "_layout_is_known", lambda self: False)
+    monkeypatch.setattr(host.Library, "_layout_is_known", lambda self: False)
     works()
     x = np.ones(3, "float32")
     with pytest.raises(TypeError, match=r"`const T\* x` takes float32"):
@@ -239,10 +239,10 @@ def test_an_unknown_layout_of_arrays_is_not_trusted(fresh, monkeypatch):
 
 
 def test_the_probe_sees_a_wrong_layout(fresh, monkeypatch):
-    original = cpu._python_pointers()
+    original = host._python_pointers()
     head = original[-1]
     for wrong in (head + 8, head + 16):
-        monkeypatch.setattr(cpu, "_python_pointers", lambda wrong=wrong: [*original[:-1], wrong])
-        cpu._libraries.clear()
+        monkeypatch.setattr(host, "_python_pointers", lambda wrong=wrong: [*original[:-1], wrong])
+        host._libraries.clear()
         works()
-        assert not any(library.trusted for library in cpu._libraries.values())
+        assert not any(library.trusted for library in host._libraries.values())

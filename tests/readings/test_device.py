@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minitorch_flux.readings import KernelFile, cache, gpu, kernel
-from minitorch_flux.readings.gpu import Packer
+from minitorch_flux.readings import KernelFile, cache, device, kernel
+from minitorch_flux.readings.device import Packer
 from minitorch_flux.readings.nvrtc import nvrtc_version
 from minitorch_flux.readings.source import read_kernels
 
@@ -78,7 +78,7 @@ def build(monkeypatch, tmp_path):
     source = read_kernels(SAMPLE)
 
     def build(architecture=90, types=TYPES):
-        return gpu.build(gpu.cuda_text(source, types, {}), source.name, architecture)
+        return device.build(device.cuda_text(source, types, {}), source.name, architecture)
 
     return build
 
@@ -87,7 +87,7 @@ def build(monkeypatch, tmp_path):
 def test_builds_are_cached(build, monkeypatch):
     first = build()
     assert first.read_bytes()[:4] == b"\x7fELF"
-    monkeypatch.setattr(gpu, "compile_cuda", lambda *args: pytest.fail("compiled again"))
+    monkeypatch.setattr(device, "compile_cuda", lambda *args: pytest.fail("compiled again"))
     assert build() == first
 
 
@@ -95,7 +95,7 @@ def test_builds_are_cached(build, monkeypatch):
 def test_a_build_is_for_its_architecture_type_and_compiler(build, monkeypatch):
     double = {"T": np.dtype("float64"), "ACC": np.dtype("float64")}
     paths = {build(), build(80), build(types=double)}
-    monkeypatch.setattr(gpu, "nvrtc_version", lambda: (99, 0))
+    monkeypatch.setattr(device, "nvrtc_version", lambda: (99, 0))
     assert len(paths | {build()}) == 4
 
 
@@ -156,7 +156,7 @@ def cupy(monkeypatch, tmp_path):
             return run
 
     module = SimpleNamespace(ndarray=Elsewhere, RawModule=RawModule, launches=launches, most=most)
-    monkeypatch.setattr(gpu, "array_module", lambda like: module)
+    monkeypatch.setattr(device, "array_module", lambda like: module)
     monkeypatch.setattr(kernel.np, "ndarray", type("NumPyArray", (), {}))
     return module
 
@@ -205,7 +205,7 @@ def test_arrays_of_two_devices(cupy):
 
 
 def test_no_nvrtc(cupy, monkeypatch):
-    monkeypatch.setattr(gpu, "nvrtc_version", lambda: None)
+    monkeypatch.setattr(device, "nvrtc_version", lambda: None)
     x = on(0, 3)
     assert KernelFile(SAMPLE)("axpy", x, 1, 3, 1.0, x, x, 3) is False
 

@@ -123,7 +123,8 @@ def _compile(tools: Toolchain, text: str, name: str, folder: Path) -> None:
     code = folder / f"{name}.cpp"
     code.write_text(text, encoding="utf-8")
     command = [*tools.command, *tools.flags, *SHARED, str(code), "-o", str(folder / "kernels.so")]
-    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    # In a session of its own: Ctrl-C is for this process, which may want to finish its step.
+    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
     if result.returncode:
         raise KernelBuildError(f"{' '.join(tools.command)} refused {name}:\n{result.stderr}")
 
