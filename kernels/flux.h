@@ -47,7 +47,11 @@ typedef u64 uint64_t;
 #endif
 
 #ifdef FLUX_CPU // ------------------------------------------------------------- CPU
+#ifdef __ELF__                       // a kernel called select is our own, not the C library's
+#define KERNEL(name)      extern "C" __attribute__((visibility("protected"))) void name
+#else
 #define KERNEL(name)      extern "C" void name
+#endif
 #define DEVICE            [[maybe_unused]] static inline __attribute__((always_inline))
 #define DEVICE_MEMBER     inline __attribute__((always_inline))
 #define ROWS(r, n, width) for (long long r = flux_first(n, width), r##_end = flux_end(n); r < r##_end; ++r)

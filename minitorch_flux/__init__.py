@@ -173,8 +173,8 @@ from .ops.nonlinearities import (
 from .ops.padding import pad, pad_constant
 from .ops.products import dot, inner, kron, matmul, outer, tensordot, vdot
 from .ops.reductions import all as all
+from .ops.reductions import amax, amin, argmax, argmin, broadcast_to, count_nonzero, mean, prod, sum_to
 from .ops.reductions import any as any
-from .ops.reductions import argmax, argmin, broadcast_to, count_nonzero, mean, prod, sum_to
 from .ops.reductions import max as max
 from .ops.reductions import min as min
 from .ops.reductions import sum as sum
@@ -312,6 +312,8 @@ __all__ = [
     "add",
     "adjust",
     "allclose",
+    "amax",
+    "amin",
     "arccos",
     "arccosh",
     "arcsin",

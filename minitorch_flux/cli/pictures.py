@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ..data import ImageDataset
@@ -66,7 +67,7 @@ def curves(history: Sequence[dict[str, Any]], title: Title) -> Figure:
         ax.set_title(name, loc="left", size=11, weight="bold", pad=10)
         ax.set_xlabel("epoch")
         ax.set_xlim(1, max(len(epochs), 2))
-        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
         ax.grid(axis="y", color=PALE, lw=0.8)
         ax.tick_params(length=0)
         _end_labels(ax, ends)
@@ -126,32 +127,26 @@ def predictions(scores: np.ndarray, images: ImageDataset, title: Title) -> Figur
     width, height = 12.2, 7.95
     figure = Figure(figsize=(width, height), dpi=DPI)
     _headline(figure, title, 0.22)
-    tile, step, top = 1.0, 1.175, 1.05  # inches: an image, from one to the next, from the upper edge to a group
+    ax = figure.add_axes((0, 0, 1, 1))  # one for all: its unit is an inch, from the upper left corner
+    tile, step, top = 1.0, 1.175, 1.05  # an image, from one to the next, from the upper edge to a group
     for colour, heading, about, chosen, line in groups:
-        figure.text(0.25 / width, 1 - top / height, heading, size=12, weight="bold", color=colour, va="top")
-        figure.text(2.65 / width, 1 - (top + 0.02) / height, about, size=10, color=GREY, va="top")
+        ax.text(0.25, top, heading, size=12, weight="bold", color=colour, va="top")
+        ax.text(2.65, top + 0.02, about, size=10, color=GREY, va="top")
         for k, i in enumerate(chosen[: COLUMNS * ROWS]):
             left, upper = 0.3 + k % COLUMNS * step, top + 0.38 + k // COLUMNS * line
-            ax = figure.add_axes((left / width, 1 - (upper + tile) / height, tile / width, tile / height))
-            _show(ax, x[i], colour)
-            words: dict[str, Any] = {"transform": ax.transAxes, "size": 8, "ha": "center", "va": "top"}
+            lower = upper + tile
+            image = np.moveaxis(x[i], 0, -1) if len(x[i]) == 3 else x[i][0]
+            ax.imshow(image, cmap="gray_r", extent=(left, left + tile, lower, upper), interpolation="nearest")
+            ax.add_patch(Rectangle((left, upper), tile, tile, fill=False, edgecolor=colour, linewidth=1.5))
+            words: dict[str, Any] = {"size": 8, "ha": "center", "va": "top"}
             bold: dict[str, Any] = {"color": colour, "weight": "bold"} if colour == WRONG else {}
-            ax.text(0.5, -0.07, f"{images.classes[found[i]]} {sure[i]:.0%}", **words, **bold)
+            ax.text(left + tile / 2, lower + 0.07, f"{images.classes[found[i]]} {sure[i]:.0%}", **words, **bold)
             if colour == WRONG:
-                ax.text(0.5, -0.2, f"is: {images.classes[y[i]]}", **words)
+                ax.text(left + tile / 2, lower + 0.2, f"is: {images.classes[y[i]]}", **words)
         top += 0.38 + ROWS * line + 0.28
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    ax.axis("off")
     return figure
-
-
-def _show(ax: Axes, image: np.ndarray, colour: str) -> None:
-    if len(image) == 3:
-        ax.imshow(np.moveaxis(image, 0, -1))
-    else:
-        ax.imshow(image[0], cmap="gray_r")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set(visible=True, color=colour, linewidth=1.5)
 
 
 def _confidence(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -111,8 +111,12 @@ class Run:
             _, grads = withgradient(lambda m: self.loss(m, x, y)[0], model)
             update(opt, model, grads)
 
+        said = []
+
         def notice(n: int) -> None:
-            print(f"building kernels, once for this machine: {n} files ...", flush=True)
+            if not said:
+                print("building the kernels, once for this machine ...", flush=True)
+            said.append(n)
 
         with np.errstate(all="ignore"):
             build_ahead(work, notice)
@@ -188,9 +192,10 @@ def _draw(run: Run, state: TrainState, out: Path, title: tuple[str, str]) -> Non
 
 def _title(run: Run, accuracy: float) -> tuple[str, str]:
     s = run.settings
-    name = {"lenet": "LeNet", "mlp": "MLP"}.get(s.model, s.model)
+    model = {"lenet": "LeNet", "mlp": "MLP"}.get(s.model, s.model)
+    data = run.images.name.replace("fashion-mnist", "Fashion-MNIST").replace("cifar", "CIFAR")
     about = f"{run.parameters:,} parameters, {s.optimiser}, {_plural(s.epochs, 'epoch')}, seed {s.seed}"
-    return f"{name} on {run.images.name}", f"test accuracy {accuracy:.4f}, {about}"
+    return f"{model} on {data}", f"test accuracy {accuracy:.4f}, {about}"
 
 
 def _plural(n: int, what: str) -> str:

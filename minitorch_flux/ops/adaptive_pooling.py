@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, is_float
 from .im2col import Sizes
 from .pooling import max_pool_gather, maxpool, meanpool, places, with_batch
@@ -76,32 +76,32 @@ def adaptive_mean_backward(dy: Any, sizes: Sizes) -> Any:
     return dx.astype(dy.dtype, copy=False)
 
 
-_adaptive_max = operation(
+_adaptive_max: Operation = operation(
     "adaptive_max",
     adaptive_max_forward,
     residuals=("arg",),
     backward=lambda dy, arg, x_shape: adaptive_max_backward(dy, arg, x_shape[2:]),
     rule=lambda dy, arg, x_shape: _adaptive_max_spread(dy, arg, sizes=x_shape[2:]),
 )
-_adaptive_max_spread = operation(
+_adaptive_max_spread: Operation = operation(
     "adaptive_max_spread",
     adaptive_max_backward,
     backward=lambda dy, arg: (max_pool_gather(dy, arg), None),
     rule=lambda dy, arg, sizes: (_adaptive_max_gather(dy, arg, sizes=sizes), None),
 )
-_adaptive_max_gather = operation(
+_adaptive_max_gather: Operation = operation(
     "adaptive_max_gather",
     lambda x, arg, sizes: max_pool_gather(x, arg),
     backward=lambda dy, arg, sizes: (adaptive_max_backward(dy, arg, sizes), None),
     rule=lambda dy, arg, sizes: (_adaptive_max_spread(dy, arg, sizes=sizes), None),
 )
-_adaptive_mean = operation(
+_adaptive_mean: Operation = operation(
     "adaptive_mean",
     adaptive_mean_forward,
     backward=lambda dy, x_shape: adaptive_mean_backward(dy, x_shape[2:]),
     rule=lambda dy, x_shape: _adaptive_mean_spread(dy, sizes=x_shape[2:]),
 )
-_adaptive_mean_spread = operation(
+_adaptive_mean_spread: Operation = operation(
     "adaptive_mean_spread",
     adaptive_mean_backward,
     backward=lambda dy, dy_shape: adaptive_mean_forward(dy, dy_shape[2:]),

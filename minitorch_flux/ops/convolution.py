@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, is_float
 from . import convolution_kernels as kernels
 from .elementwise import as_tensor
@@ -151,9 +151,9 @@ def _filter_rule(dy: Tensor, x: Any, y: Any, window: Any, needs: Any) -> Any:
     )
 
 
-_conv = operation("conv", conv_forward, backward=_conv_backward, rule=_conv_rule)
-_conv_data = operation("conv_data", conv_data_forward, backward=_data_backward, rule=_data_rule)
-_conv_filter = operation("conv_filter", conv_filter_forward, backward=_filter_backward, rule=_filter_rule)
+_conv: Operation = operation("conv", conv_forward, backward=_conv_backward, rule=_conv_rule)
+_conv_data: Operation = operation("conv_data", conv_data_forward, backward=_data_backward, rule=_data_rule)
+_conv_filter: Operation = operation("conv_filter", conv_filter_forward, backward=_filter_backward, rule=_filter_rule)
 
 
 # -- with bias and activation ------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def _conv_bias_act_rule(dy: Tensor, x: Any, w: Any, b: Any, window: Any, activat
     return (*_conv_rule(dz, x, w, window, needs), db)
 
 
-_conv_bias_act = operation(
+_conv_bias_act: Operation = operation(
     "conv_bias_act", conv_bias_act_forward, backward=conv_bias_act_backward, rule=_conv_bias_act_rule, residuals=("z",)
 )
 

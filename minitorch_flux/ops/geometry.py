@@ -151,9 +151,12 @@ def window(
     try:
         return _window(name, kernel, stride, pad, dilation, groups, ceil_mode, ndim, transposed)
     except TypeError:  # a list, which cannot be looked up; or an error that comes again
-        freeze = lambda v: tuple(map(freeze, v)) if isinstance(v, (list, tuple)) else v  # noqa: E731
-        kernel, stride, pad, dilation = map(freeze, (kernel, stride, pad, dilation))
+        kernel, stride, pad, dilation = map(_frozen, (kernel, stride, pad, dilation))
         return _window(name, kernel, stride, pad, dilation, groups, ceil_mode, ndim, transposed)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 @functools.lru_cache(maxsize=4096)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import array_function, array_module, empty
 from ..readings import KernelFile
 from .geometry import Window, window
@@ -24,7 +24,7 @@ Sizes = tuple[int, ...]
 
 def taps(window: Window, out: Sizes) -> Iterator[tuple[int, tuple[slice, ...]]]:
     """``(number, slices)`` per kernel element: where in the padded input all windows have this element."""
-    spots = [(0, ())]
+    spots: list[tuple[int, tuple[slice, ...]]] = [(0, ())]
     for k, s, d, o in zip(window.kernel, window.stride, window.dilation, out):
         spots = [(n * k + i, (*cut, slice(i * d, i * d + (o - 1) * s + 1, s))) for n, cut in spots for i in range(k)]
     return iter(spots)
@@ -110,13 +110,13 @@ def _(col: Any, window: Window, sizes: Sizes) -> Any:
     return x if ran else NotImplemented
 
 
-_unfold = operation(
+_unfold: Operation = operation(
     "unfold",
     im2col_forward,
     backward=lambda dy, window, x_shape: col2im_forward(dy, window, x_shape[2:]),
     rule=lambda dy, window, x_shape: _fold(dy, window=window, sizes=x_shape[2:]),
 )
-_fold = operation(
+_fold: Operation = operation(
     "fold",
     col2im_forward,
     backward=lambda dy, window: im2col_forward(dy, window),

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty, is_float
 from ..readings import KernelFile
 from .arithmetic import absolute
@@ -203,26 +203,26 @@ def _(dy: Any, window: Window, count_include_pad: bool, sizes: Sizes) -> Any:
 
 # -- the operations ----------------------------------------------------------------------------------------------------
 
-_max_pool = operation(
+_max_pool: Operation = operation(
     "max_pool",
     max_pool_forward,
     residuals=("arg",),
     backward=lambda dy, arg, window, x_shape: max_pool_backward(dy, arg, window, x_shape[2:]),
     rule=lambda dy, arg, window, x_shape: _max_pool_spread(dy, arg, window=window, sizes=x_shape[2:]),
 )
-_max_pool_spread = operation(
+_max_pool_spread: Operation = operation(
     "max_pool_spread",
     max_pool_backward,
     backward=lambda dy, arg: (max_pool_gather(dy, arg), None),
     rule=lambda dy, arg, window, sizes: (_max_pool_gather(dy, arg, window=window, sizes=sizes), None),
 )
-_max_pool_gather = operation(
+_max_pool_gather: Operation = operation(
     "max_pool_gather",
     lambda x, arg, window, sizes: max_pool_gather(x, arg),
     backward=lambda dy, arg, window, sizes: (max_pool_backward(dy, arg, window, sizes), None),
     rule=lambda dy, arg, window, sizes: (_max_pool_spread(dy, arg, window=window, sizes=sizes), None),
 )
-_mean_pool = operation(
+_mean_pool: Operation = operation(
     "mean_pool",
     mean_pool_forward,
     backward=lambda dy, window, count_include_pad, x_shape: mean_pool_backward(dy, window, count_include_pad, x_shape[2:]),
@@ -230,7 +230,7 @@ _mean_pool = operation(
         dy, window=window, count_include_pad=count_include_pad, sizes=x_shape[2:]
     ),
 )
-_mean_pool_spread = operation(
+_mean_pool_spread: Operation = operation(
     "mean_pool_spread",
     mean_pool_backward,
     backward=lambda dy, window, count_include_pad: mean_pool_forward(dy, window, count_include_pad),

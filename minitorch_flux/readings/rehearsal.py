@@ -69,8 +69,13 @@ def build_ahead(work: Callable[[], Any], notice: Callable[[int], Any] = lambda n
             break
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             builds = {key: pool.submit(host.library_of, *what) for key, what in rehearsal.wanted.items()}
-            if wait(builds.values(), PATIENCE).not_done:
-                notice(len(builds))
+            try:
+                if wait(builds.values(), PATIENCE).not_done:
+                    notice(len(builds))
+                    wait(builds.values())
+            except BaseException:  # Ctrl-C: what has not begun need not
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         for key, build in builds.items():
             rehearsal.ready[key] = None if isinstance(build.exception(), KernelBuildError) else build.result()
         rehearsal.wanted = {}

@@ -97,7 +97,7 @@ def test_predictions_say_what_is_right_and_what_is_wrong():
     sure = [int(t.rpartition(" ")[2][:-1]) for t in found if t.endswith("%")]
     assert len(sure) == 40
     assert sure[20:] == sorted(sure[20:], reverse=True)
-    assert len(pictures.predictions(scores, images, TITLE).axes) == 40
+    assert len(pictures.predictions(scores, images, TITLE).axes[0].images) == 40
 
 
 def test_classes_take_turns():

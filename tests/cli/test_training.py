@@ -383,7 +383,7 @@ def epochs_seen(process, n):
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_how_to_go_on_and_loses_nothing(number, code):
-    options = ["train", "--data", "digits", "--epochs", 40, "--batch", 32, "--seed", 3]
+    options = ["train", "--data", "digits", "--epochs", 40, "--batch", 8, "--seed", 3]
     assert finished(*options, "--out", "whole")[0] == 0
     process = run(*options, "--out", "the parts")
     epochs_seen(process, 2)

@@ -79,5 +79,5 @@ def test_errors():
             adaptive_maxpool(x, out)
     with pytest.raises(ValueError, match=r"adaptive_meanpool: takes an input of 5 axes .* got 3 axes"):
         adaptive_meanpool(x[0], (1, 1, 1))
-    with pytest.raises(ValueError, match=r"the input has an empty axis, there is nothing to pool \(input shape \(2, 3, 0, 4\)\)"):
+    with pytest.raises(ValueError, match=r"an empty axis, there is nothing to pool \(input shape \(2, 3, 0, 4\)\)"):
         adaptive_meanpool(normal(2, 3, 0, 4), 1)

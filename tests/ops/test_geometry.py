@@ -164,8 +164,8 @@ def test_wrong_types_raise(keywords, text):
 
 def test_errors_about_sizes_name_the_axis_and_both_sizes():
     w = window("Conv((5, 3), 1, 2)", (5, 3), pad=(0, 1), dilation=(2, 1))
-    with pytest.raises(ValueError, match=r"Conv\(\(5, 3\), 1, 2\): the kernel is larger than the input on axis -2 \(height\): it "
-                                         r"spans 9 pixels \(size 5, dilation 2\), the input has 8 \+ padding 0 \+ 0"):
+    with pytest.raises(ValueError, match=r"Conv\(\(5, 3\), 1, 2\): the kernel is larger than the input on axis -2 \(height\): "
+                                         r"it spans 9 pixels \(size 5, dilation 2\), the input has 8 \+ padding 0 \+ 0"):
         w.output_size((8, 8))
     with pytest.raises(ValueError, match="slides over 2 axes, the input has 1 of them"):
         w.output_size((8,))

@@ -113,9 +113,9 @@ def test_integers_and_half_floats_are_kept():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"unfold: a kernel of 2 axes takes an input of 4 axes \(N, C, ...\), got \(3, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"a kernel of 2 axes takes an input of 4 axes \(N, C, ...\), got \(3, 4, 5\)"):
         unfold(normal(3, 4, 5), (2, 2))
-    with pytest.raises(ValueError, match=r"fold: sizes \(5,\) and kernel \(2,\) take columns of shape \(N, C \* 2, 4\), got \(1, 2, 5\)"):
+    with pytest.raises(ValueError, match=r"fold: sizes \(5,\) and kernel \(2,\) take columns of shape \(N, C \* 2, 4\), got"):
         fold(normal(1, 2, 5), (5,), (2,))
     with pytest.raises(ValueError, match="unfold: the kernel is larger than the input"):
         unfold(normal(1, 2, 3), (4,))

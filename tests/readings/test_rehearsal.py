@@ -1,5 +1,6 @@
 """Building ahead: all kernels that a piece of work needs, and nothing changes by it."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,21 @@ def test_errors_of_the_work_come_out(sample):
 def test_no_compiler(monkeypatch):
     monkeypatch.setenv(toolchain.COMPILER, "/nowhere/g++")
     assert build_ahead(lambda: pytest.fail("rehearsed for nothing")) == 0
+
+
+def test_an_interruption_leaves_the_rest_unbuilt(sample, monkeypatch):
+    begun = []
+
+    def slow(source, types, constants):
+        begun.append(constants)
+        time.sleep(0.2)
+
+    def interrupt(n):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(host, "library_of", slow)
+    monkeypatch.setattr(rehearsal, "PATIENCE", 0)
+    monkeypatch.setattr(rehearsal.os, "cpu_count", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        build_ahead(lambda: [pool(sample, {"KH": i, "KW": 1}) for i in range(1, 20)], interrupt)
+    assert len(begun) == 1
