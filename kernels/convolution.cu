@@ -11,6 +11,8 @@
 // Depth and height are not padded in memory: lines outside count as zeros and are left out.
 //
 //   conv_forward   w [G, blocks*OB, C, KD, KH, KW] with blocks*OB >= O, y [N, G*O, OD, OH, OW] (=)
+//   conv_data      the adjoint for any stride, dx[n,g,c,i] = sum over o, k, p with p s - pad + k d = i of w[g,o,c,k] dy[n,g,o,p];
+//                  dy like y, w [G*O, C, KD, KH, KW], dx [N, G*C, D, H, W] (=); OB input channels of a row
 //   conv_filter    dy like y; part [parts, G*O, C, KD, KH, KW] (=), the sums over `images` images each; the caller
 //                  adds the parts up, so that no sum depends on the number of threads
 //
@@ -85,6 +87,46 @@ KERNEL(conv_forward)(const T* __restrict__ x, const T* __restrict__ w, T* __rest
                 if (left >= PAIR * VL) conv_pixels<PAIR, true>(x0 + j, w0, to, s, d0, h0, O - o, size, PAIR * VL);
                 else if (left > VL) conv_pixels<PAIR, false>(x0 + j, w0, to, s, d0, h0, O - o, size, left);
                 else conv_pixels<1, false>(x0 + j, w0, to, s, d0, h0, O - o, size, left);
+            }
+    }
+}
+
+// A lane owns the SW pixels of a line from i SW - pw on; tap kw of output pixel o meets the one with the number kw DW % SW
+// for o = i - kw DW / SW.
+KERNEL(conv_data)(const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, int N, int G, int C, int D, int H,
+                  int W, int O, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
+                  int lines) {
+    const int blocks = (C + OB - 1) / OB, tiles = (H + lines - 1) / lines;
+    const long long size = (long long)OD * OH * OW, taps = (long long)KD * KH * KW;
+    ROWS(r, (long long)N * G * blocks * D * tiles, (long long)lines * W * OB * O * taps / (sd * sh * SW) / 16 + 1) {
+        const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
+        const long long block = r / tiles / D, ng = block / blocks;
+        const int c0 = block % blocks * OB, channels = C - c0 < OB ? C - c0 : OB;
+        const T* w0 = w + (ng % G * O * C + c0) * taps;
+        for (int h = tile * lines; h < last; ++h)
+            VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
+                Vec a[OB][SW];
+                UNROLL for (int c = 0; c < OB; ++c) UNROLL for (int f = 0; f < SW; ++f) a[c][f] = Vec{};
+                for (int kd = 0; kd < KD; ++kd) {
+                    const int ud = d + pd - kd * dd, od = ud / sd;
+                    if (ud < 0 || ud % sd || od >= OD) continue;
+                    for (int kh = 0; kh < KH; ++kh) {
+                        const int uh = h + ph - kh * dh, oh = uh / sh;
+                        if (uh < 0 || uh % sh || oh >= OH) continue;
+                        const T* line = dy + ng * O * size + ((long long)od * OH + oh) * OW;
+                        const T* v = w0 + (kd * KH + kh) * KW;
+                        for (int o = 0; o < O; ++o, line += size, v += C * taps)
+                            UNROLL for (int kw = 0; kw < KW; ++kw) {
+                                const int q = i - kw * DW / SW;
+                                const Vec pixels = vec_load(line + q, -q, OW - q);
+                                UNROLL for (int c = 0; c < OB; ++c)
+                                    a[c][kw * DW % SW] += pixels * ACC(v[(c < channels ? c : 0) * taps + kw]);
+                            }
+                    }
+                }
+                T* to = dx + ((ng * C + c0) * D + d) * H * W + (long long)h * W + i * SW - pw;
+                UNROLL for (int c = 0; c < OB; ++c) if (c < channels)
+                    vec_store_every<SW>(to + (long long)c * D * H * W, a[c], pw - i * SW, W + pw - i * SW);
             }
     }
 }

@@ -30,7 +30,7 @@ NAMES = {
     "BatchNorm2d": "BatchNorm",
     "BatchNorm3d": "BatchNorm",
     "InstanceNorm2d": "InstanceNorm",
-    "Dropout2d": "Dropout(p, dims=...)",
+    "Dropout2d": "Dropout(p, axis=...)",
     "MultiheadAttention": "MultiHeadAttention",
     "Flatten": "flatten",
     "ReLU": "relu",
@@ -118,13 +118,21 @@ def check_keywords(what: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise TypeError(f"{what}: `{name}=` is spelled {text} here")
 
 
+def known_keywords(function: Callable[..., Any]) -> frozenset[str] | None:
+    """The names of the parameters of ``function``; None where it takes any keyword, so that none is foreign to it."""
+    parameters = inspect.signature(function).parameters
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else frozenset(parameters)
+
+
 def teach(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` with an error that gives our spelling for a foreign keyword."""
-    known = inspect.signature(function).parameters
+    known = known_keywords(function)
+    if known is None:
+        return function
 
     @functools.wraps(function)
     def taught(*args: Any, **keywords: Any) -> Any:
-        if keywords:
+        if not known.issuperset(keywords):
             check_keywords(function.__name__, keywords, known)
         return function(*args, **keywords)
 

@@ -2,9 +2,10 @@
 
 
 from .custom import custom_gradient
-from .operation import OPERATIONS, Operation, TapeError, operation
+from .node import TapeError
+from .operation import OPERATIONS, Operation, operation
 from .recording import debug, is_recording, no_grad, record
-from .tensor import Buffer, Param, Tensor, tensor
+from .tensors import Buffer, Param, Tensor, tensor
 from .transforms import alias, gradient, hessian, jacobian, vjp, withgradient
 from .tree import Gradients, Structure, parameters
 

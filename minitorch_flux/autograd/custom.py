@@ -7,36 +7,38 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend import as_array, is_float
-from .operation import Node, TapeError, _order, _source, _tuple
+from .node import Node, TapeError, next_order
+from .operation import as_tuple, source
 from .recording import state
-from .tensor import Tensor
+from .tensors import Tensor
 
 
 class _Custom:
-    """The operation behind one call of a decorated function."""
+    """The operation behind a decorated function. The backward of each call is what its node saves."""
 
-    def __init__(self, name: str, back: Callable[..., Any], shapes: tuple[Any, ...]) -> None:
-        self.name, self.back, self.shapes = name, back, shapes
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def pull(self, node: Node, dy: Any, create_graph: bool) -> tuple[Any, ...]:
+        """The gradients of the inputs, checked."""
         node.check_saved()
-        grads = _tuple(self.back(dy if create_graph else Tensor(dy)))
-        if len(grads) != len(self.shapes):
+        shapes = node.shapes or ()
+        grads = as_tuple(node.residuals[0](dy if create_graph else Tensor(dy)))
+        if len(grads) != len(shapes):
             raise TapeError(f"custom_gradient {self.name}: backward returned {len(grads)} gradients for "
-                            f"{len(self.shapes)} inputs; return one per input, None where there is none")
-        checked = []
-        for i, (g, shape) in enumerate(zip(grads, self.shapes, strict=True)):
-            if g is None:
-                checked.append(None)
-                continue
-            if create_graph and not (isinstance(g, Tensor) and g.track):
-                raise TapeError(f"custom_gradient {self.name}: a second derivative needs a backward written in "
-                                f"minitorch_flux functions of dy; gradient {i} is not recorded")
-            a = g.data if isinstance(g, Tensor) else as_array(g)
-            if a.shape != shape:
-                raise TapeError(f"custom_gradient {self.name}: gradient {i} has shape {a.shape}, its input {shape}")
-            checked.append(g if create_graph else a)
-        return tuple(checked)
+                            f"{len(shapes)} inputs; return one per input, None where there is none")
+        return tuple([self._checked(i, g, shape, create_graph) for i, (g, shape) in enumerate(zip(grads, shapes, strict=True))])
+
+    def _checked(self, i: int, g: Any, shape: Any, create_graph: bool) -> Any:
+        if g is None:
+            return None
+        if create_graph and not isinstance(g, Tensor):
+            raise TapeError(f"custom_gradient {self.name}: a second derivative needs a backward written in "
+                            f"minitorch_flux functions of dy; gradient {i} is not a Tensor but a {type(g).__name__}")
+        a = g.data if isinstance(g, Tensor) else as_array(g)
+        if a.shape != shape:
+            raise TapeError(f"custom_gradient {self.name}: gradient {i} has shape {a.shape}, its input {shape}")
+        return g if create_graph else a.copy()  # the function may keep what it returned
 
 
 def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,27 +52,37 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
             y = flux.exp(flux.clip(x, -10, 10))
             return y, lambda dy: dy * y
 
-    Positional arguments are the differentiable inputs, keywords pass through.
-    Raises TapeError when the number or the shapes of the gradients do not fit the inputs.
+    Positional arguments are the differentiable inputs, keywords pass through; what else the function uses is a constant.
+    Raises TypeError where the function does not return such a pair, and TapeError when the number or the shapes of the
+    gradients do not fit the inputs.
     """
+
+    op = _Custom(f.__name__)
 
     @functools.wraps(f)
     def wrapper(*inputs: Any, **keywords: Any) -> Tensor:
         tensors = tuple(x if isinstance(x, Tensor) else Tensor(as_array(x)) for x in inputs)
-        value, back = f(*tensors, **keywords)
+        pair = f(*tensors, **keywords)
+        if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
+            raise TypeError(f"custom_gradient {f.__name__}: the function must return a pair (value, backward), where "
+                            f"backward(dy) gives the gradient; it returned {_described(pair)}")
+        value, back = pair
         y = Tensor(value.data if isinstance(value, Tensor) else as_array(value))
         level = state.level
         if not (any(t.track + level > 2 for t in tensors) and is_float(y.dtype)):
             return y
         node = Node()
-        node.op = _Custom(f.__name__, back, tuple(t.shape for t in tensors))  # type: ignore[assignment]
-        node.order = next(_order)
-        node.static, node.residuals, node.versions, node.checks = {}, (), [], None
-        node.shapes = node.out = None
-        node.inputs = []
-        node.parents = [_source(t) if t.track + level > 2 else None for t in tensors]
-        node.n_outputs, node.dtype = 1, y.dtype
+        node.op, node.order, node.static, node.residuals = op, next_order(), {}, (back,)
+        node.dtypes, node.shapes = (y.dtype,), [t.shape for t in tensors]
+        node.parents = [source(t) if t.track + level > 2 else None for t in tensors]
+        node.inputs = node.versions = ()
+        node.types = node.out = node.checks = None
         y.track, y.node = 2, node
         return y
 
     return wrapper
+
+
+def _described(x: Any) -> str:
+    kind = type(x).__name__
+    return f"a tuple of {len(x)}" if isinstance(x, tuple) and len(x) != 2 else f"a {kind}"

@@ -1,4 +1,4 @@
-"""Operation: a differentiable function on tensors; Node: one recorded call of it.
+"""Operation: a differentiable function on tensors.
 
 An operation ties a forward function on plain arrays to its gradient. The gradient is written once or twice:
 
@@ -24,72 +24,30 @@ They return one gradient, or a tuple with one per input (None where there is non
 from __future__ import annotations
 
 import inspect
-import itertools
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..backend import ArrayFunction, as_array, is_array, is_float, refuse_complex
+from ..backend import (
+    PLAIN_DTYPES,
+    ArrayFunction,
+    as_array,
+    is_array,
+    is_float,
+    is_number,
+    is_view,
+    read_only,
+    refuse_complex,
+)
+from .node import Node, TapeError, checksum_of, next_order
 from .recording import state
-from .tensor import Tensor
-
-_order = itertools.count(1)
+from .tensors import Tensor
 
 OPERATIONS: dict[str, Operation] = {}
 """Every differentiable operation of the library by name."""
 
-
-class TapeError(RuntimeError):
-    """The tape cannot be walked: freed, changed in place, or never recorded."""
-
-
-class Node:
-    """One recorded call: the operation, where its inputs came from, and what its gradient needs."""
-
-    __slots__ = ("__weakref__", "checks", "dtype", "inputs", "n_outputs", "op", "order", "out", "parents", "residuals",
-                 "shapes", "static", "versions")
-
-    op: Operation
-    parents: list[Any]  # per input: None, a leaf Tensor, a Node, or (Node, output)
-    inputs: list[Any] | None  # the saved ones, None elsewhere; None altogether once freed
-    out: Any
-    residuals: tuple[Any, ...]
-    shapes: list[Any] | None
-    static: dict[str, Any]
-    versions: list[tuple[Tensor, int]]
-    checks: list[tuple[Any, int]] | None
-    dtype: Any  # of the output, or a tuple of them
-    n_outputs: int
-    order: int  # later nodes have higher numbers
-
-    def free(self) -> None:
-        """Let go of everything saved, and of the tape behind this node."""
-        self.inputs = self.shapes = self.checks = self.out = None
-        self.residuals = ()
-        self.parents = self.versions = []
-
-    def check_saved(self) -> None:
-        """Raise when the node is used up, or when a saved value has changed since it was saved."""
-        if self.inputs is None:
-            raise TapeError(
-                f"the tape behind {self.op.name} has been used and freed; call backward(retain_graph=True) the first "
-                "time to walk it again"
-            )
-        for t, version in self.versions:
-            if t.version != version:
-                raise TapeError(
-                    f"{self.op.name} saved a value of shape {t.shape} for its gradient that was changed in place since "
-                    f"(version {t.version}, saved at {version}); finish the backward pass before updating or loading"
-                )
-        if self.checks is not None:
-            for a, checksum in self.checks:
-                if _checksum(a) != checksum:
-                    raise TapeError(
-                        f"{self.op.name} saved an array of shape {a.shape} for its gradient that somebody wrote to "
-                        "since; pass a copy, or finish the backward pass first"
-                    )
+__all__ = ["OPERATIONS", "Operation", "TapeError", "operation"]
 
 
 class Operation:
@@ -117,18 +75,18 @@ class Operation:
         self.name, self.forward = name, forward
         self.residuals, self.outputs, self.view = tuple(residuals), outputs, view
         self._plain = outputs == 1 and not self.residuals
-        plain = forward.reference if isinstance(forward, ArrayFunction) else forward
-        self._signature = inspect.signature(plain).parameters
-        self._positions = {n: i for i, (n, p) in enumerate(self._signature.items()) if p.kind is not p.KEYWORD_ONLY}
+        self.signature = _signature(forward)
+        self.positions = {n: i for i, (n, p) in enumerate(self.signature.items()) if p.kind is not p.KEYWORD_ONLY}
         backward, rule = backward or gradient, rule or gradient
-        self.backward = _Rule(self, backward) if backward else None
-        self.rule = _Rule(self, rule) if rule else None
-        rules = [r for r in (self.backward, self.rule) if r]
-        self.differentiable = bool(rules)
-        self._saves = {i for r in rules for i in r.saves}
-        self._saves_all = any(r.saves_all for r in rules)
-        self._saves_out = any(r.saves_out for r in rules)
-        self._saves_shapes = any(r.saves_shapes for r in rules)
+        self.backward = _Gradient(self, backward, tensors=False) if backward else None
+        self.rule = _Gradient(self, rule, tensors=True) if rule else None
+        gradients = [g for g in (self.backward, self.rule) if g]
+        self.differentiable = bool(gradients)
+        self._saves = sorted({i for g in gradients for i in g.saves})
+        self._saves_all = any(g.saves_all for g in gradients)
+        self._saves_out = any(g.saves_out for g in gradients)
+        self._saves_shapes = any(g.saves_shapes for g in gradients)
+        self._saves_types = any(g.saves_types for g in gradients)
 
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
@@ -145,159 +103,141 @@ class Operation:
             else:
                 arrays.append(_plain_input(x, self.name))
         result = self.forward(*arrays, **static)
-        if self._plain:
-            y = result if type(result) is np.ndarray else _as_output(result)
-            t = Tensor.__new__(Tensor)
-            t.data = y
-            t.node = t.grad = t.base = None
-            t.output = t.version = 0
-            t.track = 0
-            if self.view and isinstance(inputs[0], Tensor):
-                x = inputs[0]
-                t.base = _owner(x)
-            if recorded and self.differentiable and is_float(y.dtype):
-                t.track = 2
-                t.node = self._record(inputs, arrays, static, (y,), (), level)
-            return t
+        if not self._plain:
+            return self._outputs(result, inputs, arrays, static, recorded, level)
+        t = Tensor.__new__(Tensor)  # without __init__: this is the quickest way, and results need no checks
+        t.data = y = result if type(result) is np.ndarray else _as_output(result)
+        t.node = t.grad = t.base = None
+        t.output = t.version = t.track = 0
+        if recorded and self.differentiable and (y.dtype.kind == "f" or is_float(y.dtype)):
+            t.track = 2
+            t.node = self._record(inputs, arrays, static, (y,), (), level)
+        if self.view:
+            _share(t, inputs[0])
+        return t
+
+    def _outputs(self, result: Any, inputs: Any, arrays: Any, static: Any, recorded: bool, level: int) -> Any:
+        """The tensors of an operation with several outputs, or with residuals."""
         n = len(result) if self.outputs is None else self.outputs
-        outs = [_as_output(y) for y in result[:n]]
-        tensors = tuple(Tensor(y) for y in outs)
-        if self.view and isinstance(inputs[0], Tensor):
-            for t in tensors:
-                t.base = _owner(inputs[0])
+        outs = tuple([_as_output(y) for y in result[:n]])
+        tensors = tuple([Tensor(y) for y in outs])
         if recorded and self.differentiable and any(is_float(y.dtype) for y in outs):
-            node = self._record(inputs, arrays, static, tuple(outs), tuple(result[n:]), level)
+            node = self._record(inputs, arrays, static, outs, tuple(result[n:]), level)
             for i, t in enumerate(tensors):
                 if is_float(t.data.dtype):
                     t.track, t.node, t.output = 2, node, i
+        if self.view:
+            for t in tensors:
+                _share(t, inputs[0])
         return tensors[0] if self.outputs == 1 else tensors
 
     def _record(self, inputs: Any, arrays: Any, static: Any, outs: Any, residuals: Any, level: int) -> Node:
         node = Node()
-        node.op = self
-        node.order = next(_order)
-        node.static = static
+        node.op, node.order, node.static, node.residuals = self, next_order(), static, residuals
+        node.dtypes = (outs[0].dtype,) if len(outs) == 1 else tuple([y.dtype for y in outs])
+        node.out = outs if self._saves_out else None
+        node.shapes = [getattr(a, "shape", ()) for a in arrays] if self._saves_shapes else None
+        node.types = [getattr(a, "dtype", None) for a in arrays] if self._saves_types else None
+        node.parents = [source(x) if isinstance(x, Tensor) and x.track + level > 2 else None for x in inputs]
         kept: list[Any] = [None] * len(inputs)
-        node.versions = versions = []
+        versions = []
         for i in range(len(inputs)) if self._saves_all else self._saves:
-            if i < len(kept):
-                x = inputs[i]
+            if i < len(inputs):
+                x = kept[i] = inputs[i]
                 if isinstance(x, Tensor):
                     leaf = x if x.base is None else x.base
                     if leaf.node is None:
                         versions.append((leaf, leaf.version))
-                    kept[i] = x
                 else:
                     kept[i] = arrays[i]
-        node.inputs = kept
-        node.parents = [_source(x) if isinstance(x, Tensor) and x.track + level > 2 else None for x in inputs]
-        node.checks = node.shapes = None
-        if self._saves_shapes:
-            node.shapes = [(getattr(a, "shape", ()), getattr(a, "dtype", None)) for a in arrays]
-        node.n_outputs = len(outs)
-        node.out = outs if self._saves_out else None
-        node.dtype = outs[0].dtype if len(outs) == 1 else tuple(y.dtype for y in outs)
-        node.residuals = residuals
-        if state.debug:
-            saved: list[Any] = [a for i, a in enumerate(arrays) if kept[i] is not None]
-            saved += list(node.out or ()) + list(residuals)
-            node.checks = [(a, _checksum(a)) for a in saved if is_array(a)]
+        node.inputs, node.versions = kept, versions
+        node.checks = _checks(node, arrays) if state.debug else None
         return node
 
     def pull(self, node: Node, dy: Any, create_graph: bool) -> tuple[Any, ...]:
         """The gradients of the node's inputs: arrays, or tensors when the backward pass is recorded."""
         node.check_saved()
-        needs = tuple([p is not None for p in node.parents])
         if self.backward is not None and not create_graph:
-            grads = self.backward.call(node, dy, needs, tensors=False)
-        elif self.rule is not None:
-            if not create_graph:
-                dy = _wrap(dy)
-            grads = self.rule.call(node, dy, needs, tensors=True)
-            if not create_graph:
-                grads = tuple(g.data if isinstance(g, Tensor) else g for g in _tuple(grads))
-        else:
+            grads = self.backward(node, dy)
+        elif self.rule is None:
             raise TapeError(f"{self.name} has no second derivative: its backward pass cannot be recorded")
-        grads = _tuple(grads)
-        if len(grads) != len(needs):
-            raise TapeError(f"the gradient of {self.name} returned {len(grads)} values for {len(needs)} inputs")
+        elif create_graph:
+            grads = self.rule(node, dy)
+        else:
+            grads = self.rule(node, tuple(map(_wrap, dy)) if isinstance(dy, tuple) else _wrap(dy))
+            grads = tuple([g.data if isinstance(g, Tensor) else g for g in as_tuple(grads)])
+        if type(grads) is not tuple:
+            grads = as_tuple(grads)
+        if len(grads) != len(node.parents):
+            raise TapeError(f"the gradient of {self.name} returned {len(grads)} values for {len(node.parents)} inputs")
         return grads
 
 
-class _Rule:
-    """A gradient function and where each of its parameters comes from."""
+class _Gradient:
+    """A gradient function, called with what the names of its parameters ask of the node.
 
-    def __init__(self, op: Operation, function: Callable[..., Any]) -> None:
-        self.function, self.op = function, op
-        plain = function.reference if isinstance(function, ArrayFunction) else function
+    ``tensors``: whether it works on tensors (a ``rule``) or on plain arrays (a ``backward``).
+    """
+
+    def __init__(self, op: Operation, function: Callable[..., Any], tensors: bool) -> None:
+        self.op, self.function = op, function
+        self.value = _as_tensor if tensors else _as_array
         self.saves: set[int] = set()
-        self.saves_all = self.saves_out = self.saves_shapes = False
-        self.plan: list[tuple[str, Any]] = []
-        for name in inspect.signature(plain).parameters:
-            stem, _, suffix = name.rpartition("_")
-            if name in ("dy", "needs", "out", "inputs", "shapes"):
-                self.plan.append((name, None))
-                self.saves_out |= name == "out"
-                self.saves_all |= name == "inputs"
-                self.saves_shapes |= name == "shapes"
-            elif name in op.residuals:
-                self.plan.append(("residual", op.residuals.index(name)))
-            elif name in op._positions:
-                self.plan.append(("value", name))
-                self.saves.add(op._positions[name])
-            elif suffix in ("shape", "dtype") and stem in op._positions:
-                self.plan.append((suffix, op._positions[stem]))
-                self.saves_shapes = True
-            else:
-                self.plan.append(("static", name))
+        self.saves_all = self.saves_out = self.saves_shapes = self.saves_types = False
+        self.getters = [self._getter(name) for name in _signature(function)]
 
-    def call(self, node: Node, dy: Any, needs: tuple[bool, ...], tensors: bool) -> Any:
-        values: list[Any] = []
-        inputs = node.inputs or ()
-        for kind, key in self.plan:
-            if kind == "dy":
-                values.append(dy)
-            elif kind == "value":
-                i = self.op._positions[key]
-                if i < len(inputs):
-                    values.append(_saved(inputs[i], tensors))
-                else:
-                    values.append(self._static(node, key))
-            elif kind == "out":
-                assert node.out is not None
-                outs = tuple(_out_tensor(node, i) for i in range(node.n_outputs)) if tensors else node.out
-                values.append(outs[0] if len(outs) == 1 else outs)
-            elif kind == "needs":
-                values.append(needs)
-            elif kind == "shape":
-                values.append(node.shapes[key][0])  # type: ignore[index]
-            elif kind == "dtype":
-                values.append(node.shapes[key][1])  # type: ignore[index]
-            elif kind == "residual":
-                values.append(node.residuals[key])
-            elif kind == "inputs":
-                values.append(tuple(_saved(x, tensors) for x in inputs))
-            elif kind == "shapes":
-                values.append(tuple(shape for shape, _ in node.shapes))  # type: ignore[union-attr]
-            else:
-                values.append(self._static(node, key))
-        return self.function(*values)
+    def __call__(self, node: Node, dy: Any) -> Any:
+        return self.function(*[get(node, dy) for get in self.getters])
+
+    def _getter(self, name: str) -> Callable[[Node, Any], Any]:
+        """Where the parameter ``name`` comes from: a function of the node and the incoming gradient."""
+        stem, _, suffix = name.rpartition("_")
+        positions, value = self.op.positions, self.value
+        if name == "dy":
+            return lambda node, dy: dy
+        if name == "needs":
+            return lambda node, dy: tuple([p is not None for p in node.parents])
+        if name == "out":
+            self.saves_out = True
+            return self._out
+        if name == "inputs":
+            self.saves_all = True
+            return lambda node, dy: tuple([value(x) for x in node.inputs or ()])
+        if name == "shapes":
+            self.saves_shapes = True
+            return lambda node, dy: tuple(node.shapes or ())
+        if name in self.op.residuals:
+            k = self.op.residuals.index(name)
+            return lambda node, dy: node.residuals[k]
+        if name in positions:
+            i = positions[name]
+            self.saves.add(i)
+            return lambda node, dy: value(node.inputs[i]) if i < len(node.inputs) else self._static(node, name)  # type: ignore
+        if stem in positions and suffix == "shape":
+            i = positions[stem]
+            if stem != "dy" and stem in _signature(self.function):  # the input is saved anyway
+                return lambda node, dy: getattr(node.inputs[i], "shape", ())  # type: ignore[index]
+            self.saves_shapes = True
+            return lambda node, dy: node.shapes[i]  # type: ignore[index]
+        if stem in positions and suffix == "dtype":
+            i, self.saves_types = positions[stem], True
+            return lambda node, dy: node.types[i]  # type: ignore[index]
+        return lambda node, dy: self._static(node, name)
+
+    def _out(self, node: Node, dy: Any) -> Any:
+        outs: tuple[Any, ...] = node.out or ()
+        if self.value is _as_tensor:
+            outs = tuple([_output_tensor(node, i) for i in range(len(outs))])
+        return outs[0] if len(outs) == 1 else outs
 
     def _static(self, node: Node, name: str) -> Any:
+        """A keyword of the call, or its default."""
         if name in node.static:
             return node.static[name]
-        parameter = self.op._signature.get(name)
+        parameter = self.op.signature.get(name)
         if parameter is None or parameter.default is parameter.empty:
             raise TapeError(f"the gradient of {self.op.name} asks for {name!r}, which its forward does not know")
         return parameter.default
-
-
-def _source(x: Tensor) -> Any:
-    """Where a recorded tensor comes from: itself for a leaf, its node, or its node and output."""
-    node = x.node
-    if node is None:
-        return x
-    return node if node.n_outputs == 1 else (node, x.output)
 
 
 def operation(name: str, forward: Callable[..., Any], **keywords: Any) -> Operation:
@@ -305,20 +245,43 @@ def operation(name: str, forward: Callable[..., Any], **keywords: Any) -> Operat
     return Operation(name, forward, **keywords)
 
 
-def _owner(x: Tensor) -> Tensor | None:
-    """The leaf whose memory a view of ``x`` shares, if any."""
-    return x.base if x.base is not None else x if x.node is None else None
+def source(x: Tensor) -> Any:
+    """Where a recorded tensor comes from: itself for a leaf, its node, or its node and output."""
+    node = x.node
+    if node is None:
+        return x
+    return (node, x.output) if x.output else node
+
+
+def as_tuple(x: Any) -> tuple[Any, ...]:
+    """What a gradient function returned, one value per input."""
+    return x if isinstance(x, tuple) else (x,)
+
+
+def _signature(function: Callable[..., Any]) -> Any:
+    return inspect.signature(function.reference if isinstance(function, ArrayFunction) else function).parameters
+
+
+def _share(t: Tensor, x: Any) -> None:
+    """Remember whose memory a view of ``x`` is, so that writes to that leaf are noticed.
+
+    A view that leaves the tape must not be written to when the tape may still need its memory.
+    """
+    if isinstance(x, Tensor) and is_view(t.data, x.data):
+        t.base = x.base if x.base is not None else x if x.node is None else None
+        if t.base is None and t.node is None:
+            t.data = read_only(t.data)
 
 
 def _plain_input(x: Any, name: str) -> Any:
+    if type(x) is np.ndarray and x.dtype in PLAIN_DTYPES:
+        return x
     if x is None or type(x) in (float, int, bool):
         return x
-    if isinstance(x, np.generic):  # a NumPy scalar counts as a Python scalar: it never widens a dtype
-        return x.item()
-    if not is_array(x):
-        x = as_array(x)
-    if x.dtype.kind == "c":
-        refuse_complex(x.dtype, name)
+    if isinstance(x, np.generic) and is_number(x.dtype) and x.dtype.kind != "c":
+        return x.item()  # a NumPy scalar counts as a Python scalar: it never widens a dtype
+    x = as_array(x)
+    refuse_complex(x.dtype, name)
     return x
 
 
@@ -326,29 +289,27 @@ def _as_output(y: Any) -> Any:
     return y if is_array(y) else np.asarray(y)
 
 
-def _tuple(x: Any) -> tuple[Any, ...]:
-    return x if isinstance(x, tuple) else (x,)
+def _as_array(x: Any) -> Any:
+    return x.data if isinstance(x, Tensor) else x
+
+
+def _as_tensor(x: Any) -> Any:
+    return Tensor(x) if is_array(x) else x
 
 
 def _wrap(dy: Any) -> Any:
-    if isinstance(dy, tuple):
-        return tuple(None if d is None else Tensor(d) for d in dy)
-    return Tensor(dy)
+    return None if dy is None else Tensor(dy)
 
 
-def _saved(x: Any, tensors: bool) -> Any:
-    if isinstance(x, Tensor):
-        return x if tensors else x.data
-    return Tensor(x) if tensors and is_array(x) else x
-
-
-def _out_tensor(node: Node, i: int) -> Tensor:
-    t = Tensor(node.out[i])
+def _output_tensor(node: Node, i: int) -> Tensor:
+    t = Tensor(node.out[i])  # type: ignore[index]
     if is_float(t.dtype):
         t.track, t.node, t.output = 2, node, i
     return t
 
 
-def _checksum(a: Any) -> int:
-    host = a if isinstance(a, np.ndarray) else a.get()
-    return zlib.crc32(np.ascontiguousarray(host).view(np.uint8).reshape(-1).data) if host.size else 0
+def _checks(node: Node, arrays: Any) -> list[tuple[Any, Any, int]]:
+    """Checksums of everything that a node saves; see ``debug``."""
+    saved = [(x, a) for x, a in zip(node.inputs or (), arrays, strict=True) if x is not None]
+    saved += [(None, a) for a in (*(node.out or ()), *node.residuals)]
+    return [(holder, a, checksum_of(a)) for holder, a in saved if is_array(a)]

@@ -18,23 +18,30 @@ class _State(threading.local):
     level = PLAIN
     debug = False
 
+    def __init__(self) -> None:  # runs once in every thread
+        self.before: list[int] = []  # the levels around the scopes that are open, the outermost first
+
 
 state = _State()
 
 
 class at_level:  # a class: a generator would cost a microsecond more
-    """Run the body at a recording level; the level before comes back whatever happens."""
+    """Run the body at a recording level; the level before comes back whatever happens.
 
-    __slots__ = ("before", "level")
+    The level before is kept by the thread, not here: one scope object may be entered again inside itself, or by others.
+    """
+
+    __slots__ = ("level",)
 
     def __init__(self, level: int) -> None:
         self.level = level
 
     def __enter__(self) -> None:
-        self.before, state.level = state.level, self.level
+        state.before.append(state.level)
+        state.level = self.level
 
     def __exit__(self, *error: object) -> None:
-        state.level = self.before
+        state.level = state.before.pop()
 
 
 def record() -> at_level:
@@ -60,7 +67,8 @@ def debug(on: bool = True) -> Iterator[None]:
     """``with debug():`` the tape keeps a checksum of every array that it saves.
 
     A saved array that anybody writes to before the backward pass, the caller's own in-place write included, is then
-    reported by the name of the op that saved it. Slow: every saved array is read twice.
+    reported by the name of the op that saved it; so is a tensor whose ``data`` was exchanged for another array. Slow:
+    every saved array is read twice.
     """
     before, state.debug = state.debug, bool(on)
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from ..backend import as_array, device_of, is_array, is_float, to_device, use_kernels
 from ..backend.generator import Generator, default_generator
 from .recording import record
-from .tensor import Param, Tensor
+from .tensors import Param, Tensor
 from .transforms import gradient
 from .tree import Structure, items
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from ..backend import Array, is_array, is_float
-from .tensor import Param, Tensor
+from .tensors import Param, Tensor
 
 
 class Structure:
@@ -45,16 +47,19 @@ class Gradients:
     A part with no parameters, or that the value does not depend on, is None.
     """
 
-    def __init__(self, parts: dict[str, Any], indexed: bool) -> None:
+    __slots__ = ("__dict__", "_attributes")
+
+    def __init__(self, parts: dict[str, Any], indexed: bool, attributes: tuple[str, ...] = ()) -> None:
         self.__dict__.update(parts)
         self.__dict__["_indexed"] = indexed
+        self._attributes = attributes  # all that the layer has, also without gradients
 
     def _parts(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_indexed"}
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            return self._parts()[key]
+            return getattr(self, key)
         if not self._indexed:
             raise TypeError("these gradients belong to a layer without an index: use their attributes "
                             f"({', '.join(self._parts())})")
@@ -67,12 +72,10 @@ class Gradients:
         return iter(self._parts().values())
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None  # a part of the layer that has no parameters
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self.__dict__[name] = value
+        if not name.startswith("_") and name in self._attributes:
+            return None  # the layer's, but no parameter and nothing with parameters
+        raise AttributeError(f"the layer of these gradients has no {name!r}; they have {', '.join(self.__dict__)}",
+                             name=name, obj=self)
 
     def __repr__(self) -> str:
         body = ", ".join(f"{k}={_brief(v)}" for k, v in self._parts().items() if v is not None)
@@ -93,40 +96,48 @@ def lift(x: Any, make: Callable[[Any], Tensor]) -> Any:
         return x
     if isinstance(x, Tensor) or is_array(x):
         return make(x) if is_float(x.dtype) else x
-    if type(x) is float:
+    if isinstance(x, float | np.floating):
         return make(x)
     if isinstance(x, dict):
         return {k: lift(v, make) for k, v in x.items()}
-    if isinstance(x, list):
-        return [lift(v, make) for v in x]
-    if isinstance(x, tuple):
-        values = [lift(v, make) for v in x]
-        return type(x)(*values) if hasattr(x, "_fields") else tuple(values)
+    if isinstance(x, list | tuple):
+        return same_kind(x, [lift(v, make) for v in x])
     return x
 
 
-def mirror(x: Any, gradient_of: Callable[[Tensor], Any]) -> Any:
-    """The structure of ``x`` with each trainable leaf replaced by its gradient, None where there is none."""
+def same_kind(x: Any, values: list[Any]) -> Any:
+    """``values`` as the kind of sequence that ``x`` is: a list, a tuple or a named tuple."""
+    if isinstance(x, tuple):
+        return type(x)(*values) if hasattr(x, "_fields") else tuple(values)
+    return values
+
+
+def mirror(x: Any, gradient_of: Callable[[Tensor], Any], done: dict[int, Any] | None = None) -> Any:
+    """The structure of ``x`` with each trainable leaf replaced by its gradient, None where there is none.
+
+    A structure that is reached twice has one mirror image; inside itself (a child that knows its parent) it has none.
+    """
     if isinstance(x, Tensor):
         return gradient_of(x)
+    done = {} if done is None else done
     if isinstance(x, Structure):
-        parts = {name: mirror(value, gradient_of) for name, value in x.children()}
-        if all(v is None for v in parts.values()):
-            return None
-        return Gradients(parts, x._indexed)
+        if id(x) not in done:
+            done[id(x)] = None
+            parts = {name: mirror(value, gradient_of, done) for name, value in x.children()}
+            if any(v is not None for v in parts.values()):
+                done[id(x)] = Gradients(parts, x._indexed, tuple(vars(x)))
+        return done[id(x)]
     if isinstance(x, dict):
-        return _none_if_empty({k: mirror(v, gradient_of) for k, v in x.items()}, x.values())
+        mirrored = {k: mirror(v, gradient_of, done) for k, v in x.items()}
+        return _none_if_empty(mirrored, mirrored.values())
     if isinstance(x, list | tuple):
-        values = [mirror(v, gradient_of) for v in x]
-        if isinstance(x, tuple):
-            return _none_if_empty(type(x)(*values) if hasattr(x, "_fields") else tuple(values), values)
-        return _none_if_empty(values, values)
+        values = [mirror(v, gradient_of, done) for v in x]
+        return _none_if_empty(same_kind(x, values), values)
     return None
 
 
 def _none_if_empty(result: Any, values: Any) -> Any:
-    parts = result.values() if isinstance(result, dict) else values
-    return None if all(v is None for v in parts) else result
+    return None if all(v is None for v in values) else result
 
 
 def parameters(x: Any) -> list[Param]:
@@ -144,4 +155,4 @@ def parameters(x: Any) -> list[Param]:
     return list(found.values())
 
 
-__all__ = ["Array", "Gradients", "Structure", "items", "lift", "mirror", "parameters"]
+__all__ = ["Array", "Gradients", "Structure", "items", "lift", "mirror", "parameters", "same_kind"]

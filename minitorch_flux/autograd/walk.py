@@ -7,16 +7,22 @@ number next (from a heap) visits each node after all of its users: a graph 100,0
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from typing import Any
 
-from ..backend import array_module, as_array, empty_like, is_array
-from .operation import Node, TapeError
+import numpy as np
+
+from ..backend import array_module, as_array, empty_like, is_array, is_whole, refuse_complex
+from .node import Node, TapeError
 from .recording import OFF, RECORDING, at_level
-from .tensor import Tensor
+from .tensors import Tensor
+
+Found = dict[Any, Any]
+"""The gradient at each leaf tensor, or node, where the walk ended."""
 
 
-class Cotangents:
-    """Gradients on their way: sums per destination, formed in the order in which they arrive.
+class _Sums:
+    """Gradients on their way, added up where several arrive.
 
     A gradient that a rule returned may be shared with others, so the first sum makes a new array; from then on the sum
     is ours and later ones are added in place.
@@ -24,21 +30,17 @@ class Cotangents:
 
     def __init__(self, create_graph: bool) -> None:
         self.create_graph = create_graph
-        self.values: dict[int, list[Any]] = {}  # id -> [destination, value, owned]
+        self.ours: set[Any] = set()
 
-    def add(self, key: int, destination: Any, value: Any) -> bool:
-        """Add ``value``; True when it is the first for this key."""
-        entry = self.values.get(key)
-        if entry is None:
-            self.values[key] = [destination, value, False]
-            return True
+    def add(self, key: Any, before: Any, g: Any) -> Any:
+        """``before + g``, the sum so far at ``key``."""
         if self.create_graph:
-            entry[1] = entry[1] + value
-        elif entry[2]:
-            entry[1] += value
-        else:
-            entry[1], entry[2] = array_module(value).add(entry[1], value, out=empty_like(value)), True
-        return False
+            return before + g
+        if key in self.ours:
+            before += g
+            return before
+        self.ours.add(key)
+        return array_module(g).add(before, g, out=empty_like(g))
 
 
 def pull_back(
@@ -49,64 +51,56 @@ def pull_back(
     retain_graph: bool = False,
     stops: frozenset[Node] = frozenset(),
     since: int = 0,
-) -> dict[int, tuple[Any, Any]]:
-    """Gradients of ``y`` at every leaf, and at every node of ``stops``: ``{id: (leaf or node, gradient)}``.
+) -> Found:
+    """Gradients of ``y`` at every leaf, and at every node of ``stops``: ``{leaf or node: gradient}``.
 
     ``dy`` is the gradient of y itself. Nodes older than ``since`` and everything behind a node of ``stops`` are left
     alone.
     """
     with at_level(RECORDING if create_graph else OFF):
-        return _pull_back(y, dy, create_graph, retain_graph, stops, since)
+        return _pull_back(y, dy, create_graph, create_graph or retain_graph, stops, since)
 
 
-def _pull_back(
-    y: Tensor, dy: Any, create_graph: bool, retain_graph: bool, stops: frozenset[Node], since: int
-) -> dict[int, tuple[Any, Any]]:
-    leaves = Cotangents(create_graph)
+def _pull_back(y: Tensor, dy: Any, create_graph: bool, retain: bool, stops: frozenset[Node], since: int) -> Found:
+    dy = _fit(dy, y.dtype)
     if y.node is None:
-        leaves.add(id(y), y, dy)
-        return {k: (d, v) for k, (d, v, _) in leaves.values.items()}
-    pending: dict[Node, Any] = {}
-    heap: list[tuple[int, Node]] = []
-    inner = Cotangents(create_graph)
-
-    def send(parent: Any, g: Any) -> None:
-        if type(parent) is Node:
-            node, output = parent, 0
-        elif type(parent) is tuple:
-            node, output = parent
-        else:
-            leaves.add(id(parent), parent, _fit(g, parent.data.dtype))
-            return
-        if node.order < since:
-            return
-        dtype = node.dtype if node.n_outputs == 1 else node.dtype[output]
-        key = node.order if node.n_outputs == 1 else (node.order, output)
-        inner.add(key, node, _fit(g, dtype))  # type: ignore[arg-type]
-        if node not in pending:
-            pending[node] = None
-            heapq.heappush(heap, (-node.order, node))
-
-    send(y.node if y.node.n_outputs == 1 else (y.node, y.output), dy)
-    values = inner.values
+        return {y: dy}
+    found: Found = {}
+    arrived: dict[Node, list[Any]] = {y.node: [None] * len(y.node.dtypes)}  # per output of a node in the heap
+    arrived[y.node][y.output] = dy
+    sums = _Sums(create_graph)
+    heap = [(-y.node.order, y.node)]
     while heap:
         _, node = heapq.heappop(heap)
-        if node.n_outputs == 1:
-            g = values.pop(node.order)[1]
-        else:
-            arrived = [values.pop((node.order, i), None) for i in range(node.n_outputs)]  # type: ignore[call-overload]
-            g = tuple(None if a is None else a[1] for a in arrived)
+        dys = arrived.pop(node)
+        g = dys[0] if len(dys) == 1 else tuple(dys)
         if node in stops:
-            leaves.add(id(node), node, g)
+            found[node] = g
             continue
         grads = node.op.pull(node, g, create_graph)
         parents = node.parents
-        if not (retain_graph or create_graph):
+        if not retain:
             node.free()
         for parent, dx in zip(parents, grads, strict=True):
-            if parent is not None and dx is not None:
-                send(parent, dx)
-    return {k: (d, v) for k, (d, v, _) in leaves.values.items()}
+            if parent is None or dx is None:
+                continue
+            if type(parent) is Node:
+                source, output = parent, 0
+            elif type(parent) is tuple:
+                source, output = parent
+            else:
+                dx = _fit(dx, parent.data.dtype)
+                found[parent] = sums.add(parent, found[parent], dx) if parent in found else dx
+                continue
+            if source.order < since:
+                continue
+            dx = _fit(dx, source.dtypes[output])
+            slots = arrived.get(source)
+            if slots is None:
+                slots = arrived[source] = [None] * len(source.dtypes)
+                heapq.heappush(heap, (-source.order, source))
+            slots[output] = dx if slots[output] is None else sums.add((source, output), slots[output], dx)
+    return found
 
 
 def _fit(g: Any, dtype: Any) -> Any:
@@ -122,16 +116,28 @@ def seed_gradient(y: Tensor, dy: Any, what: str) -> Any:
                              "or give the incoming gradient")
         return array_module(y.data).ones(y.shape, y.dtype)
     value = dy.data if isinstance(dy, Tensor) else as_array(dy, like=y.data)
+    refuse_complex(value.dtype, what)
     if value.shape != y.shape:
         raise ValueError(f"{what}: the incoming gradient has shape {value.shape}, the value has {y.shape}")
-    if isinstance(dy, Tensor):
-        return dy
-    return value.astype(y.dtype, copy=False)
+    return dy if isinstance(dy, Tensor) else value
+
+
+def own(found: Found, given: Iterable[Any] = ()) -> Found:
+    """The gradients as arrays of their own: no views, nothing that two leaves share or that was ``given``."""
+    seen = {id(a) for a in given}
+    for leaf, g in found.items():
+        if not is_array(g):
+            g = np.asarray(g)  # NumPy's arithmetic turns arrays without axes into scalars
+        elif id(g) in seen or not is_whole(g) or not getattr(g.flags, "writeable", True):
+            g = g.copy()
+        seen.add(id(g))
+        found[leaf] = g
+    return found
 
 
 def backward(y: Tensor, dy: Any, *, retain_graph: bool, create_graph: bool) -> None:
-    """Tensor.backward: add the gradients of ``y`` to the ``.grad`` of the leaves."""
-    if not (y.node is not None or y.track == 2):
+    """Tensor.backward: add the gradients of ``y`` to the ``.grad`` of the leaves, of all of them or, on error, none."""
+    if y.node is None and not (y.track == 2 or y.recorded):
         raise TapeError(
             "backward() on a value that was not recorded. The weights of a model are recorded only inside "
             "`with flux.record():` (or use flux.withgradient(loss, model)); other arrays by "
@@ -143,15 +149,24 @@ def backward(y: Tensor, dy: Any, *, retain_graph: bool, create_graph: bool) -> N
     elif not create_graph and isinstance(g, Tensor):
         g = g.data
     found = pull_back(y, g, create_graph=create_graph, retain_graph=retain_graph)
-    given = {id(g), id(dy)}
-    for leaf, grad in found.values():
-        if grad.shape != leaf.shape:
-            raise TapeError(f"a gradient of shape {grad.shape} arrived at a leaf of shape {leaf.shape}")
-        if leaf.grad is None:
-            # the array may be shared with the caller (dy itself), another leaf or a view: the leaf gets its own
-            if not create_graph and (id(grad) in given or is_array(grad.base) or not grad.flags.writeable):
-                grad = grad.copy()
-            leaf.grad = grad
-            given.add(id(grad))
-        else:
-            leaf.grad = leaf.grad + grad
+    if not create_graph:
+        found = own(found, [g])
+    sums = {leaf: _accumulated(leaf, grad) for leaf, grad in found.items()}
+    for leaf, grad in sums.items():
+        leaf.grad = grad
+
+
+def _accumulated(leaf: Tensor, grad: Any) -> Any:
+    """What ``leaf.grad`` becomes; an array that was there stays as it is, somebody may hold it."""
+    if grad.shape != leaf.shape:
+        raise TapeError(f"a gradient of shape {grad.shape} arrived at a leaf of shape {leaf.shape}")
+    before = leaf.grad
+    if before is None:
+        return grad
+    if before.shape != leaf.shape:
+        raise ValueError(f"backward() adds to .grad, but that of a leaf of shape {leaf.shape} has shape {before.shape}; "
+                         "set it to None")
+    if isinstance(before, Tensor) or isinstance(grad, Tensor):
+        return before + grad
+    grad += before
+    return grad

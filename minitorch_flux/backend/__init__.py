@@ -1,6 +1,7 @@
 """Arrays, devices, memory and the one dispatch between references and kernels."""
 
 from .arrays import (
+    PLAIN_DTYPES,
     Array,
     DeviceError,
     address_of,
@@ -9,17 +10,20 @@ from .arrays import (
     device_of,
     find_cupy,
     is_array,
+    is_view,
     parse_device,
+    read_only,
     to_device,
 )
 from .dispatch import FUNCTIONS, ArrayFunction, array_function, kernels_enabled, use_kernels
-from .dtypes import DEFAULT, accumulator, is_float, refuse_complex
+from .dtypes import DEFAULT, accumulator, is_float, is_number, refuse_complex
 from .generator import Generator, default_generator, resolve_rng, seed
-from .memory import empty, empty_like, free_memory, memory_stats
+from .memory import empty, empty_like, free_memory, is_whole, memory_stats
 
 __all__ = [
     "DEFAULT",
     "FUNCTIONS",
+    "PLAIN_DTYPES",
     "Array",
     "ArrayFunction",
     "DeviceError",
@@ -37,9 +41,13 @@ __all__ = [
     "free_memory",
     "is_array",
     "is_float",
+    "is_number",
+    "is_view",
+    "is_whole",
     "kernels_enabled",
     "memory_stats",
     "parse_device",
+    "read_only",
     "refuse_complex",
     "resolve_rng",
     "seed",

@@ -13,9 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from .dtypes import is_number
+
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 INSTALL_CUPY = "pip install 'minitorch-flux[gpu]'"
+
+
+PLAIN_DTYPES = frozenset(np.dtype(code) for code in "?bBhHiIlLqQefdg")
+"""Real numbers in this machine's byte order: what kernels and ops take as it is."""
 
 
 class DeviceError(RuntimeError):
@@ -23,8 +29,9 @@ class DeviceError(RuntimeError):
 
 
 def _loaded_cupy() -> ModuleType | None:
-    """CuPy if somebody has imported it in this process."""
-    return sys.modules.get("cupy")
+    """CuPy if somebody has imported it in this process (and not while another thread is still at it)."""
+    cupy = sys.modules.get("cupy")
+    return cupy if cupy is not None and hasattr(cupy, "ndarray") else None
 
 
 def array_module(*arrays: Any) -> ModuleType:
@@ -58,15 +65,44 @@ def address_of(x: Array) -> int:
 def as_array(x: Any, like: Array | None = None) -> Array:
     """``x`` as an array on the device of ``like`` (default: the CPU); an array is returned as it is.
 
-    Only numbers and sequences of them are converted: an array on the wrong device is never copied silently.
+    Only numbers and sequences of them are converted: an array on the wrong device is never copied silently. Of an
+    array in a foreign byte order a native copy is returned, of NumPy's subclasses the plain array. Raises TypeError for
+    anything else than numbers, and for masked arrays.
     """
-    if is_array(x):
+    if type(x) is np.ndarray and x.dtype in PLAIN_DTYPES:
         return x
+    if is_array(x):
+        return _plain_array(x)
     a = np.asarray(x)
     if a.dtype.kind not in "fiubc":
         raise TypeError(f"cannot make an array of {type(x).__name__}: {x!r:.80}")
     xp = array_module(like)
     return a if xp is np else xp.asarray(a)
+
+
+def _plain_array(x: Array) -> Array:
+    if not is_number(x.dtype):
+        raise TypeError(f"an array of dtype {x.dtype} (shape {x.shape}) does not hold numbers: convert it first, "
+                        "with .astype(float) where it holds Python's")
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"a masked array (shape {x.shape}) would lose its mask: fill the gaps first, with .filled(value)")
+    if isinstance(x, np.ndarray):
+        x = np.asarray(x)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def is_view(y: Array, x: Array) -> bool:
+    """Whether ``y``, which was made from ``x``, is its memory (else a copy)."""
+    base = y.base
+    return y is x or (base is not None and (base is x or base is x.base))
+
+
+def read_only(x: Array) -> Array:
+    """A view of ``x`` that cannot be written to; a CuPy array, which knows no such thing, is returned as it is."""
+    if isinstance(x, np.ndarray):
+        x = x.view()
+        x.flags.writeable = False
+    return x
 
 
 def same_device(name: str, arrays: tuple[Any, ...]) -> None:

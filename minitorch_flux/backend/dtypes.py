@@ -16,6 +16,12 @@ def is_float(dtype: Any) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
+def is_number(dtype: Any) -> bool:
+    """True for booleans, integers, floats of any width and complex numbers; False for text, objects, dates, records."""
+    dtype = np.dtype(dtype)
+    return dtype.kind in "fiubc" or dtype.name == "bfloat16"
+
+
 def refuse_complex(dtype: Any, where: str) -> None:
     """Raise TypeError for complex numbers, which no op of this library supports."""
     if np.dtype(dtype).kind == "c":

@@ -1,8 +1,13 @@
 """What the command can train on, and the settings that it takes when none are given.
 
-How the settings of fashion-mini were chosen: by cross-validation in the 2000 training images alone (ten stratified
-tenths, each in turn held out and the network trained on the other nine); the 500 test images were not looked at. Then
-the default run trains on all 2000. No epoch is picked afterwards: the figures are those after the last one.
+How the settings of fashion-mini were chosen: in the 2000 training images alone. Each of ten stratified tenths was held
+out in turn and the network trained on the other nine; the mean accuracy on the held-out tenth, +- 0.005:
+
+    as below                 0.854      no shifts             0.832      mirrored instead      0.847
+    20 epochs                0.841      highest rate 0.003    0.853      mirrored as well      0.854
+
+The 500 test images were not looked at. The run then trains on all 2000, and no epoch is picked afterwards: its figures
+are those after the last one.
 """
 
 from __future__ import annotations

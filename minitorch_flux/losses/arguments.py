@@ -18,22 +18,27 @@ Agg = str | Callable[[Tensor], Any]
 AGGREGATES = ("mean", "sum", "none")
 
 
+def _real(name: str, x: Any) -> Tensor:
+    if isinstance(x, Tensor):
+        return x
+    refuse_complex(getattr(x, "dtype", np.float32), name)  # in the name of the loss, not of the tensor
+    return as_tensor(x)
+
+
 def predictions(name: str, y_hat: Any) -> Tensor:
     """``y_hat`` as a floating-point tensor; integers become float64."""
-    t = as_tensor(y_hat)
+    t = _real(name, y_hat)
     if t.data.dtype.kind != "f" and not is_float(t.dtype):
-        refuse_complex(t.dtype, name)
         t = t.astype(np.float64)
     return t
 
 
 def targets(name: str, y: Any, y_hat: Tensor) -> Tensor:
     """``y`` as a tensor of the dtype of ``y_hat``; ValueError where its shape is another."""
-    t = as_tensor(y)
+    t = _real(name, y)
     if t.shape != y_hat.shape:
         raise ValueError(f"{name}: y_hat has shape {y_hat.shape} and y has shape {t.shape}; they must be equal, "
                          f"nothing broadcasts{_hint(y_hat.shape, t.shape)}")
-    refuse_complex(t.dtype, name)
     return t if t.dtype == y_hat.dtype else t.astype(y_hat.dtype)
 
 

@@ -10,7 +10,7 @@ from ..backend import is_array
 from ..ops.dense import dense
 from ..ops.nonlinearities import activation_of, identity
 from .initialisers import glorot_uniform, zeros
-from .inputs import as_input, bias_parameter, layer_name, weights_from
+from .inputs import as_input, bias_parameter, drawn, layer_name, weights_from, whole
 from .module import Module
 
 
@@ -24,7 +24,8 @@ class Dense(Module):
     the bias. ``Dense((in, out))`` and ``Dense(weight_array, bias, activation)`` work too. The layer computes in the dtype
     of its weights (float32 by default) and converts real inputs to it.
 
-    Raises ValueError where the last axis of the input is not ``in``, and for an input without axes.
+    Raises ValueError where the last axis of the input is not ``in``, for an input without axes, and for an ``init`` that
+    gives another shape than it was asked for.
     Source: Flux's ``Dense``.
     """
 
@@ -41,18 +42,18 @@ class Dense(Module):
     ) -> None:
         if is_array(in_) or isinstance(in_, Tensor):  # from arrays: Dense(weight, bias=True, activation=identity)
             weight = weights_from(in_, 2, "Dense", "weight (out, in)")
+            if callable(out):
+                raise TypeError("Dense(weight, bias=True, activation=identity): the activation comes after the bias")
             if out is not None:
                 bias = out
         else:
-            if isinstance(in_, tuple):
-                if activation is None and (out is None or callable(out)):
-                    activation, (in_, out) = out, in_
-                else:
+            if isinstance(in_, tuple | list):
+                if len(in_) != 2 or not (out is None or (callable(out) and activation is None)):
                     raise TypeError(f"Dense: give the sizes as a pair or as two numbers, got {in_!r} and {out!r}")
-            for size, what in ((in_, "in"), (out, "out")):
-                if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-                    raise TypeError(f"Dense(in, out): `{what}` must be a whole number, got {size!r}")
-            weight = init(out, in_, **({} if rng is None else {"rng": rng}))
+                activation = activation if out is None else out
+                in_, out = in_
+            shape = whole(out, "Dense(in, out): `out`"), whole(in_, "Dense(in, out): `in`")
+            weight = drawn(init, shape, rng, "Dense")
         self.activation = identity if activation is None else activation
         if not callable(self.activation):
             raise TypeError(f"Dense: the activation must be a function, got {self.activation!r}")
@@ -72,9 +73,10 @@ class Dense(Module):
 
     def __call__(self, x: Any) -> Tensor:
         x = as_input(x, self.weight, self)
-        if x.ndim == 0 or x.shape[-1] != self.in_:
-            got = f"the input has {x.shape[-1]} features" if x.ndim else "the input has no axes"
-            raise ValueError(f"{layer_name(self)}: {got}, expected {self.in_} (input shape {x.shape})")
+        shape = x.data.shape
+        if not shape or shape[-1] != self.weight.data.shape[1]:
+            got = f"the input has {shape[-1]} features" if shape else "the input has no axes"
+            raise ValueError(f"{layer_name(self)}: {got}, expected {self.in_} (input shape {shape})")
         act = activation_of(self.activation)
         if act is None:
             return self.activation(dense(x, self.weight, self.bias))

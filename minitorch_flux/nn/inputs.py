@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Param, Tensor
-from ..backend import DEFAULT, DeviceError, as_array, device_of, is_float, refuse_complex
+from ..backend import DEFAULT, DeviceError, as_array, device_of, is_array, is_float, refuse_complex, to_device
 from . import printing
 from .module import Module
 
@@ -24,8 +26,9 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
     if not isinstance(x, Tensor):
         try:
             x = Tensor(as_array(x, like=weight.data))
-        except (TypeError, ValueError):
-            raise TypeError(f"{layer_name(layer)}: the input is a {type(x).__name__}, expected an array") from None
+        except (TypeError, ValueError) as error:
+            got = f"holds no numbers ({error})" if is_array(x) else f"is a {type(x).__name__}, expected an array"
+            raise TypeError(f"{layer_name(layer)}: the input {got}") from None
     a, w = x.data, weight.data
     if type(a) is not type(w) or (x.device != "cpu" and x.device != weight.device):
         raise DeviceError(
@@ -36,6 +39,21 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
         refuse_complex(a.dtype, layer_name(layer))
         return x.astype(w.dtype)
     return x
+
+
+def whole(value: Any, what: str) -> int:
+    """A size given to a layer as an int: Python's and NumPy's integers from 0 on. Raises TypeError."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < 0:
+        raise TypeError(f"{what} must be a whole number, got {value!r}")
+    return int(value)
+
+
+def drawn(init: Callable[..., Any], shape: tuple[int, ...], rng: Any, layer: str) -> Any:
+    """The array that an initialiser draws, of the shape that was asked for; ``rng`` is passed on where there is one."""
+    array = as_array(init(*shape) if rng is None else init(*shape, rng=rng))
+    if array.shape != shape:
+        raise ValueError(f"{layer}: init gave an array of shape {array.shape}, asked for {shape}")
+    return array
 
 
 def weights_from(array: Any, ndim: int | None, layer: str, what: str) -> Any:
@@ -54,7 +72,8 @@ def bias_parameter(
     if bias is None or bias is False:
         return None
     if bias is True:
-        return Param(as_array(init_bias(size), like=weight.data).astype(weight.dtype, copy=False))
+        array = drawn(init_bias, (size,), None, layer)
+        return Param(to_device(array, weight.device).astype(weight.dtype, copy=False))
     array = weights_from(bias, None, layer, "bias")
     if array.shape != (size,):
         raise ValueError(f"{layer}: the bias has shape {array.shape}, expected ({size},)")

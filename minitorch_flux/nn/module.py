@@ -11,14 +11,13 @@ is a complete layer. A parameter is an attribute made by ``flux.Param(array)``, 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..autograd import Buffer, Param, Structure, Tensor
 from ..autograd.tree import items, parameters
 from ..backend import parse_device, to_device
-from ..spelling import check_keywords
+from ..spelling import check_keywords, known_keywords
 from .state import load_state_dict, state_dict
 
 
@@ -28,13 +27,13 @@ class Module(Structure):
     active: bool | None = None  # train mode: None automatic, True on, False off; see testmode
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
-        if keywords:  # a foreign keyword gets an error that gives our name for it
-            check_keywords(cls.__name__, keywords, inspect.signature(cls.__init__).parameters)
+        if keywords and (known := known_keywords(cls.__init__)) is not None:
+            check_keywords(cls.__name__, keywords, known)  # a foreign keyword gets an error that gives our name for it
         return super().__new__(cls)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if "forward" in vars(cls) and "__call__" not in vars(cls):
+        if "forward" in vars(cls) and _calls_forward(cls):
             cls.__call__ = cls.forward  # type: ignore[attr-defined]
 
     def parameters(self) -> list[Param]:
@@ -64,7 +63,7 @@ class Module(Structure):
     def to(self, device: str) -> Module:
         """Move every parameter and buffer to ``"cpu"`` or ``"cuda:N"``, in place; returns the model."""
         parse_device(device)
-        moved = [(t, to_device(t.data, device)) for _, t in _named(self, Tensor)]
+        moved = [(t, to_device(t.data, device)) for _, t in _named(self, Tensor) if t.node is None]
         for t, data in moved:  # nothing has changed when a copy failed
             if data is not t.data:
                 t.data, t.grad = data, None
@@ -80,16 +79,24 @@ class Module(Structure):
         return testmode(self)
 
 
+def _calls_forward(cls: type) -> bool:
+    """Whether the first class with a call of its own, from ``cls`` upwards, has ``forward`` as its call (or none has)."""
+    for base in cls.__mro__:
+        if "__call__" in vars(base):
+            return vars(base)["__call__"] is vars(base).get("forward")
+    return True
+
+
 def walk(x: Any, path: str = "") -> Iterator[tuple[str, Module]]:
     """``(dotted path, module)`` for every module in a nested value, each once, outside in; the root's path is ``""``."""
     seen: set[int] = set()
     stack = [(path, x)]
     while stack:
         path, value = stack.pop()
-        if id(value) in seen:
+        if id(value) in seen or not isinstance(value, Structure | dict | list | tuple):
             continue
+        seen.add(id(value))
         if isinstance(value, Module):
-            seen.add(id(value))
             yield path, value
         parts = [(f"{path}.{name}" if path else name, v) for name, v in items(value)]
         stack.extend(reversed(parts))
@@ -105,10 +112,9 @@ def _named(x: Any, kind: type) -> Iterator[tuple[str, Any]]:
                 seen.add(id(value))
                 yield path, value
             continue
-        if isinstance(value, Structure):
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
+        if id(value) in seen or not isinstance(value, Structure | dict | list | tuple):
+            continue
+        seen.add(id(value))
         stack.extend(reversed([(f"{path}.{name}" if path else name, v) for name, v in items(value)]))
 
 

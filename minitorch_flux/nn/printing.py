@@ -13,12 +13,24 @@ an argument that has its default is left out. A layer for which this is not the 
 
 from __future__ import annotations
 
+import functools
 import inspect
+import reprlib
 from typing import Any
 
-from ..autograd import Buffer, Param, Tensor
+import numpy as np
+
+from ..autograd import Tensor
 from ..backend import array_module, is_array
 from .module import Module, _named
+from .state import is_saved
+
+
+class _Unknown:
+    """An argument that a module did not keep: prints as ``...``."""
+
+    def __repr__(self) -> str:
+        return "..."
 
 
 def arguments(module: Module) -> tuple[list[Any], dict[str, Any]]:
@@ -26,26 +38,52 @@ def arguments(module: Module) -> tuple[list[Any], dict[str, Any]]:
     own = getattr(module, "_arguments", None)
     if own is not None:
         return own()
+    parameters = inspect.signature(type(module).__init__).parameters.values()
+    more = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL and _kept(module, p)]  # so all before it are needed
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     by_name = False  # once a default is left out, what follows needs its name
-    for name, parameter in inspect.signature(type(module).__init__).parameters.items():
-        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        value = getattr(module, name, parameter.default)
-        if isinstance(value, Tensor) or (value is None and parameter.default is True):
-            value = value is not None  # bias=True is kept as the parameter itself, bias=False as None
-        if parameter.default is not parameter.empty and _same(value, parameter.default):
+    for p in list(parameters)[1:]:
+        value = _kept(module, p)
+        if p.kind is p.VAR_POSITIONAL:
+            positional += value
+        elif p.kind is p.VAR_KEYWORD:
+            keywords.update(value)
+        elif p.default is not p.empty and _same(value, p.default) and (p.kind is p.KEYWORD_ONLY or not more):
             by_name = True
-        elif parameter.kind is parameter.KEYWORD_ONLY or by_name:
-            keywords[name] = value
+        elif p.kind is p.KEYWORD_ONLY or (by_name and not more):
+            keywords[p.name] = value
         else:
             positional.append(value)
     return positional, keywords
 
 
+def _kept(module: Module, p: inspect.Parameter) -> Any:
+    """The argument for the parameter ``p`` of a module's ``__init__``, from the attribute of the same name."""
+    attributes = vars(module)
+    if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+        kind: Any = list | tuple if p.kind is p.VAR_POSITIONAL else dict
+        value = attributes.get(p.name, ())
+        return value if isinstance(value, kind) else kind()
+    if p.name in attributes:
+        value = attributes[p.name]
+        if isinstance(p.default, bool) and (value is None or isinstance(value, Tensor)):
+            return value is not None  # bias=True is kept as the parameter itself, bias=False as None
+        return value
+    if isinstance(getattr(type(module), p.name, None), property):
+        return getattr(module, p.name)
+    return _Unknown() if p.default is p.empty else p.default
+
+
 def _same(a: Any, b: Any) -> bool:
-    return a is b or (not is_array(a) and type(a) is type(b) and bool(a == b))
+    """Whether two arguments are equal; arrays and layers only where they are the same."""
+    if a is b:
+        return True
+    if isinstance(a, list | tuple) and type(a) is type(b):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Module | Tensor | dict) or is_array(a):
+        return False
+    return type(a) is type(b) and ((a == b) is True or ((a != a) is True and (b != b) is True))
 
 
 def text(value: Any) -> str:
@@ -59,12 +97,18 @@ def text(value: Any) -> str:
         return f"({body},)" if len(value) == 1 else f"({body})"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {text(v)}" for k, v in value.items()) + "}"
-    if is_array(value):
+    if is_array(value) or isinstance(value, Tensor):
         return f"<array {value.shape}>"
+    if isinstance(value, np.generic):
+        return repr(value.item())
+    if isinstance(value, functools.partial):
+        given = [text(v) for v in value.args] + [f"{k}={text(v)}" for k, v in value.keywords.items()]
+        return f"partial({', '.join([text(value.func), *given])})"
     name = getattr(value, "__name__", None) or getattr(value, "name", None)
     return name if callable(value) and isinstance(name, str) else repr(value)
 
 
+@reprlib.recursive_repr("...")
 def _call(module: Module) -> str:
     positional, keywords = arguments(module)
     parts = [text(v) for v in positional] + [f"{k}={text(v)}" for k, v in keywords.items()]
@@ -72,17 +116,36 @@ def _call(module: Module) -> str:
 
 
 def _lines(value: Any, prefix: str, depth: int, comma: str) -> list[tuple[str, str]]:
-    """``(code, comment)`` per line: containers are unfolded, everything else takes one line."""
+    """``(code, comment)`` per line: containers, and what holds layers and is long, are unfolded."""
     indent = "  " * depth
-    if isinstance(value, Module) and value._indexed:
-        lines = [(f"{indent}{prefix}{type(value).__name__}(", "")]
+    line = f"{indent}{prefix}{text(value)}{comma}"
+    parts: list[tuple[str, Any]] = []
+    if isinstance(value, Module):
         positional, keywords = arguments(value)
-        for child in positional:
-            lines += _lines(child, "", depth + 1, ",")
-        for name, child in keywords.items():
-            lines += _lines(child, f"{name}=", depth + 1, ",")
-        return [*lines, (f"{indent}){comma}", "")]
-    return [(f"{indent}{prefix}{text(value)}{comma}", _comment(value) if isinstance(value, Module) else "")]
+        parts = [("", v) for v in positional] + [(f"{k}=", v) for k, v in keywords.items()]
+    elif isinstance(value, list | tuple):
+        parts = [("", v) for v in value]
+    unfold = (isinstance(value, Module) and value._indexed) or (len(line) > LONG and any(_holds(v) for _, v in parts))
+    if not unfold:
+        return [(line, _comment(value) if isinstance(value, Module) else "")]
+    start, end = "[]" if isinstance(value, list) else "()"
+    lines = [(f"{indent}{prefix}{type(value).__name__ if isinstance(value, Module) else ''}{start}", "")]
+    for name, part in parts:
+        lines += _lines(part, name, depth + 1, ",")
+    return [*lines, (f"{indent}{end}{comma}", "")]
+
+
+LONG = 88
+"""Longer lines are unfolded."""
+
+
+def _holds(x: Any) -> bool:
+    return isinstance(x, Module) or (isinstance(x, list | tuple) and any(map(_holds, x)))
+
+
+def _arrays(module: Any) -> list[Tensor]:
+    """The parameters and buffers of a module, each once."""
+    return [t for _, t in _named(module, Tensor) if is_saved(t)]
 
 
 def _count(tensors: list[Any]) -> int:
@@ -90,15 +153,14 @@ def _count(tensors: list[Any]) -> int:
 
 
 def _comment(module: Any) -> str:
-    trained = [t for _, t in _named(module, Param) if t.track]
-    fixed = [t for _, t in _named(module, Param) if not t.track] + [t for _, t in _named(module, Buffer)]
-    if not trained and not fixed:
-        return ""
-    n = _count(trained)
-    words = f"{n:_} parameter{'' if n == 1 else 's'}"
-    if fixed:
-        words += f", plus {_count(fixed):_} non-trainable"
-    return words + _marks([t.data for t in trained + fixed])
+    arrays = _arrays(module)
+    return _sizes(arrays) + _marks([t.data for t in arrays]) if arrays else ""
+
+
+def _sizes(arrays: list[Tensor]) -> str:
+    n = _count([t for t in arrays if t.track])
+    words, rest = f"{n:_} parameter{'' if n == 1 else 's'}", _count(arrays) - n
+    return f"{words}, plus {rest:_} non-trainable" if rest else words
 
 
 def _marks(arrays: list[Any]) -> str:
@@ -134,15 +196,11 @@ def show(module: Module) -> str:
         return f"{code}  # {comment}" if comment else code
     width = max((len(code) for code, comment in lines if comment), default=0)
     out = [f"{code:<{width}}  # {comment}" if comment else code for code, comment in lines]
-    arrays = [t for _, t in _named(module, Tensor)]
-    trained = [t for t in arrays if isinstance(t, Param) and t.track]
+    arrays = _arrays(module)
     if arrays:
-        n = _count(trained)
-        total = f"{len(trained)} array{'' if len(trained) == 1 else 's'}, {n:_} parameter{'' if n == 1 else 's'}"
-        rest = _count(arrays) - n
-        if rest:
-            total += f", plus {rest:_} non-trainable"
-        out[-1] += f"  # Total: {total}, {_bytes(sum(t.nbytes for t in arrays))}."
+        n = len([t for t in arrays if t.track])
+        total = f"{n} array{'' if n == 1 else 's'}, {_sizes(arrays)}, {_bytes(sum(t.nbytes for t in arrays))}"
+        out[-1] += f"  # Total: {total}."
     return "\n".join(out)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor
+from ..autograd import Buffer, Param, Tensor
 from ..autograd.tree import items
-from ..backend import as_array, is_float, to_device
+from ..backend import as_array, is_array, is_float, is_number, to_device
 
 IGNORED = ("num_batches_tracked",)
 """Last parts of keys that PyTorch writes and that mean nothing here."""
@@ -22,6 +22,14 @@ class StateError(ValueError):
     """A state dict that does not fit the model: says which keys are missing, unexpected or wrongly shaped."""
 
 
+def is_saved(x: Any) -> bool:
+    """Whether a part of a model belongs into its state dict: a Param, a Buffer, or a leaf that trains.
+
+    Other tensors are values that a layer keeps for itself, such as its last output.
+    """
+    return isinstance(x, Param | Buffer) or (isinstance(x, Tensor) and x.track == 2 and x.node is None)
+
+
 def _tensors(model: Any) -> dict[str, Tensor]:
     """Every parameter and buffer by *each* of its paths, the first one first."""
     found: dict[str, Tensor] = {}
@@ -29,7 +37,8 @@ def _tensors(model: Any) -> dict[str, Tensor]:
     while stack:
         path, value, inside = stack.pop()
         if isinstance(value, Tensor):
-            found[path] = value
+            if is_saved(value):
+                found[path] = value
         elif id(value) not in inside:
             inside = inside | {id(value)}
             stack.extend(reversed([(f"{path}.{k}" if path else k, v, inside) for k, v in items(value)]))
@@ -57,28 +66,30 @@ def load_state_dict(model: Any, state: Mapping[str, Any], strict: bool = True) -
     and wrongly shaped key; ``strict=False`` permits missing and unexpected keys, and returns them as
     ``{"missing": [...], "unexpected": [...]}``. A parameter reached by two paths may be given under either.
     """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"load_state_dict takes a dict of arrays by path, got {type(state).__name__}; for a file write "
+                        "flux.load(path, model)")
     targets = _tensors(model)
+    first_paths: dict[int, str] = {}
+    for path, t in targets.items():
+        first_paths.setdefault(id(t), path)
     writes: dict[int, tuple[str, Tensor, Any]] = {}
     problems: list[str] = []
     unexpected = []
     for key, value in state.items():
         t = targets.get(key)
         if t is None:
-            if key.rpartition(".")[2] not in IGNORED:
+            if str(key).rpartition(".")[2] not in IGNORED:
                 unexpected.append(key)
             continue
-        a = value.data if isinstance(value, Tensor) else as_array(value)
-        if a.shape != t.shape:
-            problems.append(f"{key}: shape {a.shape}, the model has {t.shape}")
-        elif is_float(t.dtype) and a.dtype.kind not in "fiubV" and not is_float(a.dtype):
-            problems.append(f"{key}: dtype {a.dtype}, the model has {t.dtype}")
-        elif id(t) in writes and not np.array_equal(to_device(writes[id(t)][2], "cpu"), to_device(a, "cpu")):
-            problems.append(f"{key}: differs from {writes[id(t)][0]}, but both are one shared parameter of the model")
+        a = value.data if isinstance(value, Tensor) else value if is_array(value) else as_array(value)
+        before = writes.get(id(t))
+        if problem := _misfit(t, a):
+            problems.append(f"{key}: {problem}")
+        elif before is not None and not _equal(before[2], a):
+            problems.append(f"{key}: differs from {before[0]}, but both are one shared parameter of the model")
         else:
             writes[id(t)] = (key, t, a)
-    first_paths: dict[int, str] = {}
-    for path, t in targets.items():
-        first_paths.setdefault(id(t), path)
     given = {id(targets[key]) for key in state if key in targets}
     missing = [path for i, path in first_paths.items() if i not in given]
     if strict:
@@ -86,9 +97,34 @@ def load_state_dict(model: Any, state: Mapping[str, Any], strict: bool = True) -
     if problems:
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise StateError("the state dict does not fit the model, nothing was loaded:\n  " + "\n  ".join(problems[:20]) + more)
-    converted = [(t, to_device(a, t.device).astype(t.dtype, copy=False)) for _, t, a in writes.values()]
+    owners = {id(_owner(t.data)) for _, t, _ in writes.values()}
+    converted = [  # a value that is the model's own memory is copied before anything is written
+        (t, to_device(a, t.device).astype(t.dtype, copy=id(_owner(a)) in owners)) for _, t, a in writes.values()
+    ]
     for t, a in converted:
         t.data[...] = a
         t.version += 1
     return {"missing": missing, "unexpected": unexpected}
 
+
+def _misfit(t: Tensor, a: Any) -> str:
+    """Why the array ``a`` cannot be loaded into ``t``; nothing where it can."""
+    if a.shape != t.shape:
+        return f"shape {a.shape}, the model has {t.shape}"
+    if not is_number(a.dtype) or a.dtype.kind == "c" or (is_float(a.dtype) and not is_float(t.dtype)):
+        return f"dtype {a.dtype}, the model has {t.dtype}"
+    if not getattr(t.data.flags, "writeable", True):
+        return "the model's own array is read-only; make the parameter of a copy"
+    return ""
+
+
+def _equal(a: Any, b: Any) -> bool:
+    a, b = to_device(a, "cpu"), to_device(b, "cpu")
+    return bool(((a == b) | ((a != a) & (b != b))).all())  # NaN is NaN
+
+
+def _owner(a: Any) -> Any:
+    """The array whose memory ``a`` is a view of."""
+    while is_array(a.base):
+        a = a.base
+    return a

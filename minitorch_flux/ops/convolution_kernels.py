@@ -27,6 +27,7 @@ ACCUMULATORS = 24  # most registers that add up a filter gradient
 ROW = 64  # pixels that one row of the direct kernel computes, or a little more
 FEW = 256  # up to this many inputs of a pixel a matrix product is no match
 WIDEST = 11  # longest kernel line that is unrolled
+LONGEST_STEP = 4  # largest stride along the width with which a data gradient keeps its pixels in registers
 PARTS = 16  # most parts of the batch that a filter gradient is added up from
 PART_SIZE = 1 << 20  # most numbers in them
 
@@ -103,6 +104,20 @@ def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
         "conv_forward", x, rows, out[-1], lines, w, y, n, g, c, *source, o, *rest, together, constants=constants
     )
     return y if ran else NotImplemented
+
+
+def _direct_data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    n, c, g, o = y.shape[0], w.shape[1], window.groups, w.shape[0] // window.groups
+    most = min(CHANNELS, ACCUMULATORS // window.stride[-1])
+    constants, _, _, rest = _shape(window, sizes, y.shape[2:], most, c)
+    x = empty((n, g * c, *sizes), y.dtype, like=y)
+    width = -(-sizes[-1] // window.stride[-1])
+    together = -(-ROW // width)
+    rows = n * g * -(-c // constants["OB"]) * -(-math.prod(sizes[:-1]) // together)
+    ran = convolution(
+        "conv_data", y, rows, width, y, w, x, n, g, c, *three(sizes, 1), o, *rest, window.lo[-1], together, constants=constants
+    )
+    return x if ran else NotImplemented
 
 
 def _direct_filter(x: Any, y: Any, window: Window) -> Any:
@@ -220,6 +235,8 @@ def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
         return _direct(y, _turned(w, window.groups), window.reversed(), sizes)
     if window.pointwise():
         return _pointwise(_filters(w, window.groups).swapaxes(-1, -2), y, window.groups)
+    if window.stride[-1] <= LONGEST_STEP and _is_direct(window, w.shape[0] // window.groups, -(-sizes[-1] // window.stride[-1])):
+        return _direct_data(y, w, window, sizes)
     return _data_by_columns(y, w, window, sizes)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minitorch_flux as flux
-from minitorch_flux.autograd import Buffer, CheckError, Param, Structure, Tensor, check, is_recording, operation, record
+from minitorch_flux.autograd import Buffer, Param, Structure, Tensor, is_recording, operation, record
+from minitorch_flux.autograd.checker import CheckError, check
 from minitorch_flux.backend import array_function
 from minitorch_flux.backend.generator import Generator, default_generator, seed
 from minitorch_flux.ops.elementary import exp, log, sin

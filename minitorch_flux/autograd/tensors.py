@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import Array, as_array, device_of, is_float, refuse_complex, to_device
+from ..backend import PLAIN_DTYPES, Array, as_array, device_of, is_float, read_only, refuse_complex, to_device
 from .recording import state
 
 if TYPE_CHECKING:
-    from .operation import Node
+    from .node import Node
 
 
 class Tensor:
@@ -38,12 +38,17 @@ class Tensor:
     base: Tensor | None  # the leaf whose memory this tensor shares, if any
 
     def __init__(self, data: Any, track: int = 0) -> None:
-        if isinstance(data, Tensor):
-            data = data.data
-        self.data = data if type(data) is np.ndarray else as_array(data)
-        self.track = track
         self.node = self.grad = self.base = None
         self.output = self.version = 0
+        self.track = track
+        if isinstance(data, Tensor):
+            shared = data.detach()
+            self.data, self.base = shared.data, shared.base
+        elif type(data) is np.ndarray and data.dtype in PLAIN_DTYPES:
+            self.data = data
+        else:
+            self.data = as_array(data)
+            refuse_complex(self.data.dtype, type(self).__name__)
 
     # -- what it is ------------------------------------------------------------------------------------------------
 
@@ -87,6 +92,8 @@ class Tensor:
         if self.node is not None:
             raise ValueError("requires_grad can be set on leaves only; this tensor was computed by "
                              f"{self.node.op.name}; use .detach() for a constant copy")
+        if on and not self._leaf_track:
+            raise TypeError("a Buffer does not train; make the attribute a Param")
         if on and not is_float(self.dtype):
             raise TypeError(f"only floating-point tensors can require gradients, this one has dtype {self.dtype}")
         self.track = self._leaf_track if on else 0
@@ -103,13 +110,13 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """The numbers as a NumPy array, copied from the GPU if need be.
 
-        A recorded tensor and a parameter give a read-only view: the tape may still need these numbers.
+        A recorded tensor, a parameter or buffer, and what shares memory with one give a read-only view: the tape may
+        still need these numbers.
         """
-        a = to_device(self.data, "cpu")
-        if self.track and a is self.data:
-            a = a.view()
-            a.flags.writeable = False
-        return a
+        if self.device != "cpu":
+            return to_device(self.data, "cpu")
+        owner = self if self.base is None else self.base
+        return read_only(self.data) if self.track or owner.track or type(owner) is not Tensor else self.data
 
     def item(self) -> float | int | bool:
         """The one element as a Python number."""
@@ -120,8 +127,8 @@ class Tensor:
         return self.data.tolist()
 
     def detach(self) -> Tensor:
-        """The same numbers as a constant: no gradient flows through it. The memory is shared."""
-        t = Tensor(self.data)
+        """The same numbers as a constant: no gradient flows through it. The memory is shared, to be read only."""
+        t = Tensor(self.data if self.node is None else read_only(self.data))
         t.base = self.base if self.base is not None else self if self.node is None else None
         return t
 
@@ -136,13 +143,25 @@ class Tensor:
 
         backward(self, dy, retain_graph=retain_graph, create_graph=create_graph)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def _leave(self, how: str) -> None:
         if self.node is not None:
-            raise TypeError(f"a copy of a tensor computed by {self.node.op.name} would leave the tape: use .detach() first")
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        Tensor.__init__(new, self.data.copy(), self.track)
+            raise TypeError(f"{how} of a tensor computed by {self.node.op.name} would leave the tape: use .detach() first")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        self._leave("a copy")
+        new = memo[id(self)] = _rebuild(type(self), self.data.copy(), self.track)
         return new
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})  # as of NumPy's arrays: two tensors with one memory would not see each other's versions
+
+    def __reduce__(self) -> Any:  # for pickle: leaves only, without .grad
+        self._leave("a pickle")
+        return _rebuild, (type(self), self.data, self.track)
+
+    # -- what NumPy may not do with it -----------------------------------------------------------------------------
 
     def _refuse(self, what: str) -> None:
         raise TypeError(
@@ -155,6 +174,14 @@ class Tensor:
             self._refuse("numpy.asarray")
         a = self.numpy()
         return np.array(a, dtype, copy=copy) if dtype is not None or copy else a
+
+    def __dlpack__(self, **keywords: Any) -> Any:
+        if self.recorded:
+            self._refuse("DLPack")
+        return (self.numpy() if self.device == "cpu" else self.data).__dlpack__(**keywords)
+
+    def __dlpack_device__(self) -> Any:
+        return self.data.__dlpack_device__()
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         raise TypeError(f"numpy.{func.__name__} does not take a Tensor: use minitorch_flux.{func.__name__} where it "
@@ -171,6 +198,10 @@ class Tensor:
             raise TypeError("len() of a Tensor without axes")
         return self.shape[0]
 
+    def __contains__(self, value: Any) -> bool:
+        """Whether an element equals ``value``."""
+        return bool((self.data == (value.data if isinstance(value, Tensor) else value)).any())
+
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ValueError(f"the truth value of a Tensor with {self.size} elements is ambiguous: use .any() or .all()")
@@ -186,7 +217,12 @@ class Tensor:
         return self.data.__index__()
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+        if not spec:
+            return str(self)
+        if self.size != 1:
+            raise TypeError(f"the format {spec!r} is for one number, this Tensor has shape {self.shape}: format its .item()s, "
+                            "or print it as it is")
+        return format(self.item(), spec)
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -226,14 +262,14 @@ class Tensor:
 class Param(Tensor):
     """A trainable array of a layer: recorded inside a recording scope only.
 
-    The array is taken as it is (not copied): updates write to it.
+    The array is taken as it is (not copied): updates write to it. Of a tensor it takes a copy.
     """
 
     __slots__ = ()
     _leaf_track = 1
 
     def __init__(self, data: Any) -> None:
-        super().__init__(data, track=1)
+        super().__init__(data.data.copy() if isinstance(data, Tensor) else data, track=1)
         if not is_float(self.data.dtype):
             raise TypeError(f"a Param must be floating-point, got dtype {self.data.dtype}; use Buffer for other values")
 
@@ -242,9 +278,10 @@ class Buffer(Tensor):
     """A saved array of a layer that is not trained, such as a running mean."""
 
     __slots__ = ()
+    _leaf_track = 0
 
     def __init__(self, data: Any) -> None:
-        super().__init__(data)
+        super().__init__(data.data.copy() if isinstance(data, Tensor) else data)
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
@@ -255,12 +292,17 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
     """
     if isinstance(data, Tensor):
         data = data.data
-    if not hasattr(data, "dtype"):
-        data = np.asarray(data)
-        if data.dtype == np.float64 and dtype is None:
-            dtype = np.float32
-    t = Tensor(as_array(data).astype(dtype or data.dtype, copy=True))
-    refuse_complex(t.dtype, "tensor")
+    a = as_array(data)
+    refuse_complex(a.dtype, "tensor")
+    if dtype is None:
+        dtype = np.float32 if a.dtype == np.float64 and not hasattr(data, "dtype") else a.dtype
+    t = Tensor(a.astype(dtype, copy=True))
     if requires_grad:
         t.requires_grad = True
     return t
+
+
+def _rebuild(kind: type[Tensor], data: Array, track: int) -> Tensor:
+    new = kind.__new__(kind)
+    Tensor.__init__(new, data, track)
+    return new
