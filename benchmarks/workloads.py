@@ -66,7 +66,7 @@ def flux_side(w: Workload) -> Callable[[], Any]:
     """The workload in minitorch_flux."""
     import minitorch_flux as flux
 
-    make = {
+    make: dict[str, Callable[..., Any]] = {
         "dense": lambda i, o, act: flux.Dense(i, o, getattr(flux, act or "identity")),
         "conv": lambda i, o, k, pad, act: flux.Conv((k, k), i, o, getattr(flux, act), pad=pad),
         "pool": lambda: flux.MaxPool((2, 2)),

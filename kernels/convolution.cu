@@ -21,6 +21,7 @@
 #include "vectors.h"
 // constants: KW=3 OB=8 SW=1 DW=1
 // constants: KW=5 OB=3 SW=1 DW=1
+// constants: KW=3 OB=8 SW=2 DW=1
 // constants: KW=2 OB=1 SW=3 DW=2
 #ifdef KW
 #define PAIR (VL > 1 ? 2 : 1)              // registers of pixels on the CPU

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 from collections.abc import Callable, Iterator
@@ -111,7 +112,7 @@ class Run:
             _, grads = withgradient(lambda m: self.loss(m, x, y)[0], model)
             update(opt, model, grads)
 
-        said = []
+        said: list[int] = []
 
         def notice(n: int) -> None:
             if not said:
@@ -155,7 +156,12 @@ def run_training(arguments: argparse.Namespace) -> int:
     run = Run(settings, recipe, images, device)
     out = make_folder(arguments.out, settings, None if resume is None else resume.parent)
     _announce(run)
-    run.build_kernels()
+    try:
+        run.build_kernels()
+    except KeyboardInterrupt:
+        with contextlib.suppress(OSError):  # a new folder in which nothing has happened
+            out.rmdir()
+        raise
     stopper = StopOnSignal()
     try:
         state = run.train(out, stopper, resume)

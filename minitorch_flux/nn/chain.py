@@ -6,6 +6,8 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Tensor
 from ..backend import is_array, is_number
 from . import printing
@@ -40,7 +42,7 @@ class Chain(Module):
             _check_layer(layer, i)
 
     def __call__(self, *inputs: Any) -> Any:
-        x = inputs[0] if len(inputs) == 1 else inputs
+        x: Any = inputs[0] if len(inputs) == 1 else inputs
         if is_array(x) and is_number(x.dtype):
             x = Tensor(x)
         for i in range(len(self.layers)):
@@ -68,7 +70,7 @@ class Chain(Module):
             picked = list(range(len(self.layers)))[key]
         elif isinstance(key, list | tuple) or (is_array(key) and key.ndim == 1):
             keys = list(key)
-            if keys and all(isinstance(k, bool) or getattr(k, "dtype", None) == bool for k in keys):
+            if keys and all(isinstance(k, bool) or getattr(k, "dtype", None) == np.bool_ for k in keys):
                 if len(keys) != len(self.layers):
                     raise IndexError(f"Chain: a mask of {len(keys)} for {len(self.layers)} layers")
                 picked = [i for i, k in enumerate(keys) if k]

@@ -34,7 +34,7 @@ class Module(Structure):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if "forward" in vars(cls) and _calls_forward(cls):
-            cls.__call__ = cls.forward  # type: ignore[attr-defined]
+            cls.__call__ = cls.forward  # type: ignore[attr-defined,method-assign]
 
     def parameters(self) -> list[Param]:
         """Every trainable parameter, each once."""

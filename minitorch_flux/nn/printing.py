@@ -204,4 +204,4 @@ def show(module: Module) -> str:
     return "\n".join(out)
 
 
-Module.__repr__ = show  # type: ignore[method-assign]
+Module.__repr__ = show  # type: ignore[method-assign,assignment]

@@ -75,9 +75,9 @@ def load_state_dict(model: Any, state: Mapping[str, Any], strict: bool = True) -
         first_paths.setdefault(id(t), path)
     writes: dict[int, tuple[str, Tensor, Any]] = {}
     problems: list[str] = []
-    unexpected = []
+    unexpected: list[str] = []
     for key, value in state.items():
-        t = targets.get(key)
+        t = targets.get(key)  # type: ignore[assignment]
         if t is None:
             if str(key).rpartition(".")[2] not in IGNORED:
                 unexpected.append(key)

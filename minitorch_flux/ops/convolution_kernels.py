@@ -23,7 +23,7 @@ convolution = KernelFile("convolution.cu")
 
 CHUNK = 1 << 18  # numbers in the columns of one matrix product: 1 MB of float32
 CHANNELS = 8  # most output channels in the registers of one lane
-ACCUMULATORS = 24  # most registers that add up a filter gradient
+ACCUMULATORS = 28  # most registers that add up a filter gradient
 ROW = 64  # pixels that one row of the direct kernel computes, or a little more
 FEW = 256  # up to this many inputs of a pixel a matrix product is no match
 WIDEST = 11  # longest kernel line that is unrolled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..autograd import Tensor, operation
+from ..autograd import Operation, Tensor, operation
 from ..backend import array_function, device_of, to_device
 
 
@@ -14,7 +14,7 @@ def transfer_forward(x: Any, device: str, origin: str) -> Any:
     return to_device(x, device)
 
 
-transfer = operation(
+transfer: Operation = operation(
     "transfer", transfer_forward, rule=lambda dy, device, origin: transfer(dy, device=origin, origin=device)
 )
 

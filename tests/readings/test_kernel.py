@@ -363,7 +363,7 @@ def test_importing_reads_no_compiler():
 
 def test_a_kernel_may_have_the_name_of_a_function_of_the_c_library(tmp_path):
     path = tmp_path / "names.cu"
-    path.write_text("KERNEL(select)(const T* __restrict__ x, T* __restrict__ y, long long n) { EACH(i, n) y[i] = x[i] * T(2); }\n")
+    path.write_text("KERNEL(select)(const T* __restrict__ x, T* __restrict__ y, int n) { EACH(i, n) y[i] = x[i] * T(2); }\n")
     x = np.arange(5, dtype=np.float32)
     y = np.empty_like(x)
     assert KernelFile(path)("select", x, 1, 5, x, y, 5)
