@@ -30,12 +30,13 @@
 
 struct Plane { int C, D, H, P, KD, KH, dd, dh; };
 
-// y[o][0..n) for OB channels and n pixels of one line; whole: n fills all registers. x and w: channel 0.
-template <int registers, bool whole>
-DEVICE void conv_pixels(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, Plane s, int d0, int h0, int channels,
-                        long long size, int n) {
-    Vec a[OB][registers];
-    UNROLL for (int o = 0; o < OB; ++o) UNROLL for (int i = 0; i < registers; ++i) a[o][i] = Vec{};
+// y[o][0..n) for channels first..first+count-1 of OB and n pixels of one line; whole: n fills all registers.
+// x and w: channel 0.
+template <int registers, bool whole, int first, int count>
+DEVICE void conv_channels(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, Plane s, int d0, int h0, int channels,
+                          long long size, int n) {
+    Vec a[count][registers];
+    UNROLL for (int o = 0; o < count; ++o) UNROLL for (int i = 0; i < registers; ++i) a[o][i] = Vec{};
     const int P = s.P;
     const long long taps = (long long)s.KD * s.KH * KW, filter = s.C * taps;
     for (int c = 0; c < s.C; ++c) {
@@ -46,14 +47,14 @@ DEVICE void conv_pixels(const T* __restrict__ x, const T* __restrict__ w, T* __r
                 const int h = h0 + kh * s.dh;
                 if (h < 0 || h >= s.H) continue;
                 const T* line = x + (((long long)c * s.D + d) * s.H + h) * (SW * (long long)P);
-                const T* v = w + c * taps + (kd * s.KH + kh) * KW;
+                const T* v = w + first * filter + c * taps + (kd * s.KH + kh) * KW;
                 UNROLL for (int kw = 0; kw < KW; ++kw) {
                     Vec pixels[registers];
                     UNROLL for (int i = 0; i < registers; ++i) {
                         const T* p = line + TAP(kw) + i * VL;
                         pixels[i] = whole ? vec_load(p) : vec_load(p, n - i * VL);
                     }
-                    UNROLL for (int o = 0; o < OB; ++o) {
+                    UNROLL for (int o = 0; o < count; ++o) {
                         const ACC weight = ACC(v[o * filter + kw]);
                         UNROLL for (int i = 0; i < registers; ++i) a[o][i] += pixels[i] * weight;
                     }
@@ -61,8 +62,17 @@ DEVICE void conv_pixels(const T* __restrict__ x, const T* __restrict__ w, T* __r
             }
         }
     }
-    UNROLL for (int o = 0; o < OB; ++o) if (o < channels)
-        UNROLL for (int i = 0; i < registers; ++i) vec_store(y + o * size + i * VL, a[o][i], n - i * VL);
+    UNROLL for (int o = 0; o < count; ++o) if (first + o < channels)
+        UNROLL for (int i = 0; i < registers; ++i) vec_store(y + (first + o) * size + i * VL, a[o][i], n - i * VL);
+}
+
+// All OB channels, as many at a time as there are registers for.
+template <int registers, bool whole, int first = 0>
+DEVICE void conv_pixels(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, Plane s, int d0, int h0, int channels,
+                        long long size, int n) {
+    constexpr int most = VEC_SPLIT(OB, registers), count = most < OB - first ? most : OB - first;
+    conv_channels<registers, whole, first, count>(x, w, y, s, d0, h0, channels, size, n);
+    if constexpr (first + count < OB) conv_pixels<registers, whole, first + count>(x, w, y, s, d0, h0, channels, size, n);
 }
 #endif
 
@@ -98,6 +108,7 @@ KERNEL(conv_data)(const T* __restrict__ dy, const T* __restrict__ w, T* __restri
                   int W, int O, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
                   int lines) {
     const int blocks = (C + OB - 1) / OB, tiles = (H + lines - 1) / lines;
+    constexpr int SPLIT = VEC_SPLIT(OB, SW);
     const long long size = (long long)OD * OH * OW, taps = (long long)KD * KH * KW;
     ROWS(r, (long long)N * G * blocks * D * tiles, (long long)lines * W * OB * O * taps / (sd * sh * SW) / 16 + 1) {
         const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
@@ -105,30 +116,31 @@ KERNEL(conv_data)(const T* __restrict__ dy, const T* __restrict__ w, T* __restri
         const int c0 = block % blocks * OB, channels = C - c0 < OB ? C - c0 : OB;
         const T* w0 = w + (ng % G * O * C + c0) * taps;
         for (int h = tile * lines; h < last; ++h)
-            VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
-                Vec a[OB][SW];
-                UNROLL for (int c = 0; c < OB; ++c) UNROLL for (int f = 0; f < SW; ++f) a[c][f] = Vec{};
-                for (int kd = 0; kd < KD; ++kd) {
-                    const int ud = d + pd - kd * dd, od = ud / sd;
-                    if (ud < 0 || ud % sd || od >= OD) continue;
-                    for (int kh = 0; kh < KH; ++kh) {
-                        const int uh = h + ph - kh * dh, oh = uh / sh;
-                        if (uh < 0 || uh % sh || oh >= OH) continue;
-                        const T* line = dy + ng * O * size + ((long long)od * OH + oh) * OW;
-                        const T* v = w0 + (kd * KH + kh) * KW;
-                        for (int o = 0; o < O; ++o, line += size, v += C * taps)
-                            UNROLL for (int kw = 0; kw < KW; ++kw) {
-                                const int q = i - kw * DW / SW;
-                                const Vec pixels = vec_load(line + q, -q, OW - q);
-                                UNROLL for (int c = 0; c < OB; ++c)
-                                    a[c][kw * DW % SW] += pixels * ACC(v[(c < channels ? c : 0) * taps + kw]);
-                            }
+            for (int b = 0; b < channels; b += SPLIT)
+                VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
+                    Vec a[SPLIT][SW];
+                    UNROLL for (int c = 0; c < SPLIT; ++c) UNROLL for (int f = 0; f < SW; ++f) a[c][f] = Vec{};
+                    for (int kd = 0; kd < KD; ++kd) {
+                        const int ud = d + pd - kd * dd, od = ud / sd;
+                        if (ud < 0 || ud % sd || od >= OD) continue;
+                        for (int kh = 0; kh < KH; ++kh) {
+                            const int uh = h + ph - kh * dh, oh = uh / sh;
+                            if (uh < 0 || uh % sh || oh >= OH) continue;
+                            const T* line = dy + ng * O * size + ((long long)od * OH + oh) * OW;
+                            const T* v = w0 + (kd * KH + kh) * KW;
+                            for (int o = 0; o < O; ++o, line += size, v += C * taps)
+                                UNROLL for (int kw = 0; kw < KW; ++kw) {
+                                    const int q = i - kw * DW / SW;
+                                    const Vec pixels = vec_load(line + q, -q, OW - q);
+                                    UNROLL for (int c = 0; c < SPLIT; ++c)
+                                        a[c][kw * DW % SW] += pixels * ACC(v[(b + c < channels ? b + c : 0) * taps + kw]);
+                                }
+                        }
                     }
+                    T* to = dx + ((ng * C + c0 + b) * D + d) * H * W + (long long)h * W + i * SW - pw;
+                    UNROLL for (int c = 0; c < SPLIT; ++c) if (b + c < channels)
+                        vec_store_every<SW>(to + (long long)c * D * H * W, a[c], pw - i * SW, W + pw - i * SW);
                 }
-                T* to = dx + ((ng * C + c0) * D + d) * H * W + (long long)h * W + i * SW - pw;
-                UNROLL for (int c = 0; c < OB; ++c) if (c < channels)
-                    vec_store_every<SW>(to + (long long)c * D * H * W, a[c], pw - i * SW, W + pw - i * SW);
-            }
     }
 }
 
@@ -136,39 +148,42 @@ KERNEL(conv_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* __rest
                     int P, int O, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph,
                     int images) {
     const int blocks = (O + OB - 1) / OB, parts = (N + images - 1) / images;
+    constexpr int SPLIT = VEC_SPLIT(OB, KW);
     const long long size = (long long)OD * OH * OW, pitch = SW * (long long)P;
     ROWS(r, (long long)parts * G * blocks * C * KD * KH, size * images * OB * KW / 16 + 1) {
         const int kh = r % KH, kd = r / KH % KD, c = r / KH / KD % C;
         const long long block = r / KH / KD / C, g = block / blocks % G, n0 = block / blocks / G * images;
         const int o = block % blocks * OB, channels = O - o < OB ? O - o : OB;
         const int last = n0 + images < N ? n0 + images : N;
-        Vec a[OB][KW];
-        UNROLL for (int i = 0; i < OB; ++i) UNROLL for (int kw = 0; kw < KW; ++kw) a[i][kw] = Vec{};
-        for (int n = n0; n < last; ++n)
-            for (int od = 0; od < OD; ++od) {
-                const int d = od * sd - pd + kd * dd;
-                if (d < 0 || d >= D) continue;
-                const T* plane = x + (((n * (long long)G + g) * C + c) * D + d) * H * pitch;
-                const T* dy0 = dy + ((n * (long long)G + g) * O + o) * size + (long long)od * OH * OW;
-                for (int oh = 0; oh < OH; ++oh) {
-                    const int h = oh * sh - ph + kh * dh;
-                    if (h < 0 || h >= H) continue;
-                    const T* line = plane + h * pitch;
-                    VECTORS(j, OW, 1) {
-                        Vec v[KW];
-                        UNROLL for (int kw = 0; kw < KW; ++kw) v[kw] = vec_load(line + TAP(kw) + j, OW - j);
-                        UNROLL for (int i = 0; i < OB; ++i) {
-                            const Vec u = vec_load(dy0 + (i < channels ? i : 0) * size + oh * OW + j, OW - j);
-                            UNROLL for (int kw = 0; kw < KW; ++kw) a[i][kw] += v[kw] * u;
+        T* dw = part + ((((n0 / images * G + g) * O + o) * C + c) * KD + kd) * KH * KW + kh * KW;
+        for (int b = 0; b < channels; b += SPLIT) {
+            Vec a[SPLIT][KW];
+            UNROLL for (int i = 0; i < SPLIT; ++i) UNROLL for (int kw = 0; kw < KW; ++kw) a[i][kw] = Vec{};
+            for (int n = n0; n < last; ++n)
+                for (int od = 0; od < OD; ++od) {
+                    const int d = od * sd - pd + kd * dd;
+                    if (d < 0 || d >= D) continue;
+                    const T* plane = x + (((n * (long long)G + g) * C + c) * D + d) * H * pitch;
+                    const T* dy0 = dy + ((n * (long long)G + g) * O + o) * size + (long long)od * OH * OW;
+                    for (int oh = 0; oh < OH; ++oh) {
+                        const int h = oh * sh - ph + kh * dh;
+                        if (h < 0 || h >= H) continue;
+                        const T* line = plane + h * pitch;
+                        VECTORS(j, OW, 1) {
+                            Vec v[KW];
+                            UNROLL for (int kw = 0; kw < KW; ++kw) v[kw] = vec_load(line + TAP(kw) + j, OW - j);
+                            UNROLL for (int i = 0; i < SPLIT; ++i) {
+                                const Vec u = vec_load(dy0 + (b + i < channels ? b + i : 0) * size + oh * OW + j, OW - j);
+                                UNROLL for (int kw = 0; kw < KW; ++kw) a[i][kw] += v[kw] * u;
+                            }
                         }
                     }
                 }
-            }
-        T* dw = part + ((((n0 / images * G + g) * O + o) * C + c) * KD + kd) * KH * KW + kh * KW;
-        UNROLL for (int i = 0; i < OB; ++i) if (i < channels)
-            UNROLL for (int kw = 0; kw < KW; ++kw) {
-                const ACC sum = row_sum(vec_sum(a[i][kw]));
-                ONE_LANE dw[(long long)i * C * KD * KH * KW + kw] = T(sum);
-            }
+            UNROLL for (int i = 0; i < SPLIT; ++i) if (b + i < channels)
+                UNROLL for (int kw = 0; kw < KW; ++kw) {
+                    const ACC sum = row_sum(vec_sum(a[i][kw]));
+                    ONE_LANE dw[(b + i) * (long long)C * KD * KH * KW + kw] = T(sum);
+                }
+        }
     }
 }

@@ -6,6 +6,8 @@
 // a short line takes no slow loop.  Arithmetic is written as for numbers, `a += v * s`, `v > w ? v : w`.
 //
 //   Vec     VL numbers of type ACC        VecInt   VL integers, the type of comparisons and of places
+//   VEC_FREE                              how many of them may be accumulators: the machine's registers, less some
+//   VEC_SPLIT(n, m)                       n rows of m accumulators each: how many rows at a time leave them in registers
 //   vec_index()                           0, 1, 2, ...
 //   vec_load(p)                           VL numbers
 //   vec_load(p, n)                        the first n, 0 after;  reads no further
@@ -15,6 +17,8 @@
 //   vec_store(p, v, n)                    the first n;  vec_store_int(p, v, n) likewise
 //   vec_store_every<S>(p, v, from, to)    p[l S + f] = v[f][l] for from <= l S + f < to
 //   vec_sum(v)                            the sum of all
+#define VEC_PARTS(n, m) (((n) * (m) + VEC_FREE - 1) / VEC_FREE)
+#define VEC_SPLIT(n, m) (((n) + VEC_PARTS(n, m) - 1) / VEC_PARTS(n, m))
 #ifdef FLUX_CPU
 #if defined(__AVX512F__)
 #define VEC_BYTES 64
@@ -22,6 +26,11 @@
 #define VEC_BYTES 32
 #else
 #define VEC_BYTES 16
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define VEC_FREE 28
+#else
+#define VEC_FREE 12
 #endif
 #define VL ((int)(VEC_BYTES / sizeof(ACC)))
 #define VECTORS(j, n, blocks) for (int j = 0; j < (n); j += (blocks) * VL)
@@ -45,16 +54,27 @@ template <class E> DEVICE Vec vec_load(const E* p, int from, int to) {
 template <class E> DEVICE void vec_store(E* p, Vec v, int from, int to) {
     for (int l = vec_within(from); l < vec_within(to); ++l) p[l] = E(v[l]);
 }
-#if defined(__AVX512F__) && defined(__has_builtin)
-#if __has_builtin(__builtin_ia32_loadups512_mask) && __has_builtin(__builtin_ia32_storeups512_mask)
+#ifdef __has_builtin
+#if defined(__AVX512F__) && __has_builtin(__builtin_ia32_loadups512_mask) && __has_builtin(__builtin_ia32_storeups512_mask)
 #define VEC_MASKS
-typedef float Float16 __attribute__((vector_size(64)));
-typedef double Double8 __attribute__((vector_size(64)));
+typedef float Floats __attribute__((vector_size(64)));
+typedef double Doubles __attribute__((vector_size(64)));
 DEVICE unsigned vec_mask(int from, int to) { return ((1u << vec_within(to)) - 1) & ~((1u << vec_within(from)) - 1); }
-DEVICE Vec vec_load(const float* p, int from, int to) { return (Vec)__builtin_ia32_loadups512_mask(p, Float16{}, (unsigned short)vec_mask(from, to)); }
-DEVICE Vec vec_load(const double* p, int from, int to) { return (Vec)__builtin_ia32_loadupd512_mask(p, Double8{}, (unsigned char)vec_mask(from, to)); }
-DEVICE void vec_store(float* p, Vec v, int from, int to) { __builtin_ia32_storeups512_mask(p, (Float16)v, (unsigned short)vec_mask(from, to)); }
-DEVICE void vec_store(double* p, Vec v, int from, int to) { __builtin_ia32_storeupd512_mask(p, (Double8)v, (unsigned char)vec_mask(from, to)); }
+DEVICE Vec vec_load(const float* p, int from, int to) { return (Vec)__builtin_ia32_loadups512_mask(p, Floats{}, (unsigned short)vec_mask(from, to)); }
+DEVICE Vec vec_load(const double* p, int from, int to) { return (Vec)__builtin_ia32_loadupd512_mask(p, Doubles{}, (unsigned char)vec_mask(from, to)); }
+DEVICE void vec_store(float* p, Vec v, int from, int to) { __builtin_ia32_storeups512_mask(p, (Floats)v, (unsigned short)vec_mask(from, to)); }
+DEVICE void vec_store(double* p, Vec v, int from, int to) { __builtin_ia32_storeupd512_mask(p, (Doubles)v, (unsigned char)vec_mask(from, to)); }
+#elif defined(__AVX__) && __has_builtin(__builtin_ia32_maskloadps256) && __has_builtin(__builtin_ia32_maskstoreps256)
+#define VEC_MASKS
+typedef float Floats __attribute__((vector_size(32)));
+typedef double Doubles __attribute__((vector_size(32)));
+typedef int Ints __attribute__((vector_size(32)));
+typedef long long Longs __attribute__((vector_size(32)));
+DEVICE VecInt vec_mask(int from, int to) { return (vec_index() >= from) & (vec_index() < to); }
+DEVICE Vec vec_load(const float* p, int from, int to) { return (Vec)__builtin_ia32_maskloadps256((const Floats*)p, (Ints)vec_mask(from, to)); }
+DEVICE Vec vec_load(const double* p, int from, int to) { return (Vec)__builtin_ia32_maskloadpd256((const Doubles*)p, (Longs)vec_mask(from, to)); }
+DEVICE void vec_store(float* p, Vec v, int from, int to) { __builtin_ia32_maskstoreps256((Floats*)p, (Ints)vec_mask(from, to), (Floats)v); }
+DEVICE void vec_store(double* p, Vec v, int from, int to) { __builtin_ia32_maskstorepd256((Doubles*)p, (Longs)vec_mask(from, to), (Doubles)v); }
 #endif
 #endif
 #ifndef VEC_MASKS
@@ -114,6 +134,7 @@ DEVICE ACC vec_sum(Vec v) {
 }
 #else
 #define VL 1
+#define VEC_FREE 96
 #define VECTORS(j, n, blocks) LANES(j, n)
 typedef ACC Vec;
 typedef int VecInt;

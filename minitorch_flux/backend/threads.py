@@ -88,11 +88,45 @@ def set_num_threads(n: int) -> None:
     if n < 1:
         raise ValueError(f"set_num_threads: the number of threads must be at least 1, got {n}")
     with _lock:
-        _number = n
-        if blas := _blas():
+        _number = one_blas_thread.before = n
+        if (blas := _blas()) and not one_blas_thread.depth:
             blas[0](n)
         for listener in _listeners:
             listener(n)
+
+
+SMALL = 1 << 22
+"""Multiplications up to which a matrix product is as fast with one thread of BLAS as with two."""
+
+
+class _OneThread:
+    """``with one_blas_thread:`` NumPy's BLAS uses one thread; nests, also across Python threads.
+
+    A small product gains nothing from more, and where other work shares the cores it loses much: BLAS's threads wait for
+    each other by spinning, so that one that is not scheduled stops all (five times slower was measured).
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.before = 1
+
+    def __enter__(self) -> None:
+        blas = _blas()
+        with _lock:
+            if not self.depth and blas:
+                self.before = blas[1]()
+                blas[0](1)
+            self.depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        blas = _blas()
+        with _lock:
+            self.depth -= 1
+            if not self.depth and blas:
+                blas[0](self.before)
+
+
+one_blas_thread = _OneThread()
 
 
 def on_num_threads(listener: Callable[[int], None]) -> None:

@@ -22,8 +22,7 @@ from .im2col import Sizes, columns, numbers, three
 convolution = KernelFile("convolution.cu")
 
 CHUNK = 1 << 18  # numbers in the columns of one matrix product: 1 MB of float32
-CHANNELS = 8  # most output channels in the registers of one lane
-ACCUMULATORS = 28  # most registers that add up a filter gradient
+CHANNELS = 8  # most channels that a row computes side by side
 ROW = 64  # pixels that one row of the direct kernel computes, or a little more
 FEW = 256  # up to this many inputs of a pixel a matrix product is no match
 WIDEST = 11  # longest kernel line that is unrolled
@@ -58,20 +57,20 @@ def _is_direct(window: Window, inputs: int, width: int) -> bool:
 # -- the direct kernels ------------------------------------------------------------------------------------------------
 
 
-def _blocks(channels: int, most: int) -> int:
-    """Channels per lane: as equal as can be, at most ``most``."""
-    return -(-channels // -(-channels // most))
+def _block(channels: int) -> int:
+    """Channels of a row: at most CHANNELS, in blocks as equal as can be."""
+    return -(-channels // -(-channels // CHANNELS))
 
 
 @functools.lru_cache(maxsize=1024)
-def _shape(window: Window, sizes: Sizes, out: Sizes, most: int, channels: int) -> tuple[Any, ...]:
+def _shape(window: Window, sizes: Sizes, out: Sizes, channels: int) -> tuple[Any, ...]:
     """Constants of the build, length of a line's phase, and the kernels' arguments after N, groups, C."""
     (d, h, _), (od, oh, ow), (kd, kh, kw) = three(sizes, 1), three(out, 1), three(window.kernel, 1)
     (sd, sh, sw), (dd, dh, dw), (pd, ph, _) = three(window.stride, 1), three(window.dilation, 1), three(window.lo, 0)
     phase = ow + (kw - 1) * dw // sw
     if sw == 1 and window.lo[-1] == 0 and sizes[-1] >= phase:
         phase = sizes[-1]  # the lines of the input itself will do
-    constants = {"KW": kw, "OB": _blocks(channels, most), "SW": sw, "DW": dw}
+    constants = {"KW": kw, "OB": _block(channels), "SW": sw, "DW": dw}
     return constants, phase, (d, h, phase), (od, oh, ow, kd, kh, sd, sh, dd, dh, pd, ph)
 
 
@@ -87,7 +86,7 @@ def _lines(x: Any, window: Window, phase: int) -> Any:
 
 def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
     n, c, g, o = x.shape[0], w.shape[1], window.groups, w.shape[0] // window.groups
-    constants, phase, source, rest = _shape(window, x.shape[2:], out, CHANNELS, o)
+    constants, phase, source, rest = _shape(window, x.shape[2:], out, o)
     lines = _lines(x, window, phase)
     if lines is None:
         return NotImplemented
@@ -108,8 +107,7 @@ def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
 
 def _direct_data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
     n, c, g, o = y.shape[0], w.shape[1], window.groups, w.shape[0] // window.groups
-    most = min(CHANNELS, ACCUMULATORS // window.stride[-1])
-    constants, _, _, rest = _shape(window, sizes, y.shape[2:], most, c)
+    constants, _, _, rest = _shape(window, sizes, y.shape[2:], c)
     x = empty((n, g * c, *sizes), y.dtype, like=y)
     width = -(-sizes[-1] // window.stride[-1])
     together = -(-ROW // width)
@@ -122,8 +120,7 @@ def _direct_data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
 
 def _direct_filter(x: Any, y: Any, window: Window) -> Any:
     n, g, c, o = x.shape[0], window.groups, x.shape[1] // window.groups, y.shape[1] // window.groups
-    most = max(1, min(CHANNELS, ACCUMULATORS // window.kernel[-1]))
-    constants, phase, source, rest = _shape(window, x.shape[2:], y.shape[2:], most, o)
+    constants, phase, source, rest = _shape(window, x.shape[2:], y.shape[2:], o)
     lines = _lines(x, window, phase)
     if lines is None:
         return NotImplemented

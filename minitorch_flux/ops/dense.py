@@ -16,6 +16,7 @@ from typing import Any
 
 from ..autograd import Tensor, operation
 from ..backend import array_function, array_module, empty
+from ..backend.threads import SMALL, one_blas_thread
 from .elementwise import as_tensor
 from .nonlinearities import Activation, activation_backward, bias_act_forward, bias_backward, identity
 from .products import matmul, matmul_forward
@@ -34,7 +35,14 @@ def _product(a: Any, b: Any) -> Any:
     """``a b`` for two matrices: the plain case quickly, the others (16-bit, mixed, with steps) by ``matmul_forward``."""
     if a.dtype != b.dtype or a.itemsize < 4 or not (_whole(a) and _whole(b)):
         return matmul_forward(a, b)
-    return array_module(a).matmul(a, b, out=empty((a.shape[0], b.shape[1]), a.dtype, like=a))
+    out = empty((a.shape[0], b.shape[1]), a.dtype, like=a)
+    if ALONE < out.size * a.shape[1] <= SMALL:
+        with one_blas_thread:
+            return array_module(a).matmul(a, b, out=out)
+    return array_module(a).matmul(a, b, out=out)
+
+
+ALONE = 1 << 18  # multiplications up to which BLAS takes one thread by itself
 
 
 def _whole(a: Any) -> bool:

@@ -109,3 +109,35 @@ def test_at_the_start_of_a_process():
     command = [sys.executable, "-c", textwrap.dedent(program), str(SAMPLE)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.stdout.strip() == "1 True True", result.stderr
+
+
+def test_one_blas_thread_nests_and_gives_the_number_back():
+    from minitorch_flux.backend.threads import blas_threads, one_blas_thread
+
+    before = blas_threads()
+    if before is None:
+        pytest.skip("this NumPy's BLAS does not say how many threads it uses")
+    with one_blas_thread:
+        assert blas_threads() == 1
+        with one_blas_thread:
+            assert blas_threads() == 1
+        assert blas_threads() == 1
+    assert blas_threads() == before
+    with pytest.raises(KeyError), one_blas_thread:
+        raise KeyError
+    assert blas_threads() == before
+
+
+def test_set_num_threads_while_a_small_product_runs():
+    from minitorch_flux.backend.threads import blas_threads, num_threads, one_blas_thread, set_num_threads
+
+    n = num_threads()
+    if blas_threads() is None:
+        pytest.skip("this NumPy's BLAS does not say how many threads it uses")
+    try:
+        with one_blas_thread:
+            set_num_threads(2)
+            assert blas_threads() == 1
+        assert blas_threads() == 2
+    finally:
+        set_num_threads(n)
