@@ -57,9 +57,11 @@ from .nn.pools import (
     AdaptiveMeanPool,
     GlobalMaxPool,
     GlobalMeanPool,
+    LpPool,
     MaxPool,
     MeanPool,
 )
+from .ops.adaptive_pooling import adaptive_maxpool, adaptive_meanpool
 from .ops.arithmetic import (
     absolute,
     add,
@@ -138,6 +140,7 @@ from .ops.elementary import (
     tan,
 )
 from .ops.geometry import SamePad
+from .ops.im2col import fold, unfold
 from .ops.indexing import take, take_along_axis
 from .ops.irregular_activations import glu, rrelu
 from .ops.joining import cat, chunk, concatenate, dstack, hstack, split, stack, unstack, vstack
@@ -171,6 +174,7 @@ from .ops.nonlinearities import (
     σ,
 )
 from .ops.padding import pad, pad_constant
+from .ops.pooling import lpnormpool, maxpool, meanpool
 from .ops.products import dot, inner, kron, matmul, outer, tensordot, vdot
 from .ops.reductions import all as all
 from .ops.reductions import amax, amin, argmax, argmin, broadcast_to, count_nonzero, mean, prod, sum_to
@@ -294,6 +298,7 @@ __all__ = [
     "GlobalMeanPool",
     "JSONLog",
     "Lion",
+    "LpPool",
     "MaxPool",
     "MeanPool",
     "Module",
@@ -316,6 +321,8 @@ __all__ = [
     "absolute",
     "accuracy",
     "activations",
+    "adaptive_maxpool",
+    "adaptive_meanpool",
     "add",
     "adjust",
     "allclose",
@@ -380,6 +387,7 @@ __all__ = [
     "floor",
     "floor_divide",
     "fmod",
+    "fold",
     "free_memory",
     "freeze",
     "gelu",
@@ -432,9 +440,12 @@ __all__ = [
     "logsoftmax",
     "logsumexp",
     "losses",
+    "lpnormpool",
     "matmul",
     "maximum",
+    "maxpool",
     "mean",
+    "meanpool",
     "median",
     "memory_stats",
     "minimum",
@@ -524,6 +535,7 @@ __all__ = [
     "triu",
     "trunc",
     "truncated_normal",
+    "unfold",
     "uniform_init",
     "unstack",
     "update",

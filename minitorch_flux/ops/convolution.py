@@ -98,7 +98,7 @@ def _(x: Any, w: Any, window: Window) -> Any:
 
 @conv_data_forward.kernel(accepts="float32 and float64, where nothing is empty")
 def _(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
-    return kernels.data(y, w, window, sizes) if kernels.fits(y, w) else NotImplemented
+    return kernels.data(y, w, window, sizes) if kernels.fits(y, w) and 0 not in sizes else NotImplemented
 
 
 @conv_filter_forward.kernel(accepts="float32 and float64, where nothing is empty")

@@ -37,7 +37,12 @@ def fits(a: Any, b: Any) -> bool:
 
 
 def _contiguous(a: Any) -> Any:
-    return a if a.flags.c_contiguous else array_module(a).ascontiguousarray(a)
+    """``a`` in row-major order; a copy lies in memory of the pool."""
+    if a.flags.c_contiguous:
+        return a
+    copy = empty(a.shape, a.dtype, like=a)
+    copy[...] = a
+    return copy
 
 
 def _filters(w: Any, groups: int) -> Any:
@@ -93,8 +98,8 @@ def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
     block = constants["OB"]
     blocks = -(-o // block)
     if blocks * block != o:
-        whole = array_module(w).zeros((g, blocks * block, w.size // w.shape[0]), w.dtype)
-        whole[:, :o] = w.reshape(g, o, w.size // w.shape[0])
+        whole = empty((g, blocks * block, w.size // w.shape[0]), w.dtype, like=w)
+        whole[:, :o], whole[:, o:] = w.reshape(g, o, w.size // w.shape[0]), 0
         w = whole
     y = empty((n, g * o, *out), x.dtype, like=x)
     together = -(-ROW // out[-1])
@@ -134,7 +139,7 @@ def _direct_filter(x: Any, y: Any, window: Window) -> Any:
     )
     if not ran:
         return NotImplemented
-    return part[0] if parts == 1 else part.sum(axis=0)
+    return part[0] if parts == 1 else part.sum(axis=0, out=empty(part.shape[1:], x.dtype, like=x))
 
 
 def _turned(w: Any, groups: int) -> Any:
@@ -142,7 +147,7 @@ def _turned(w: Any, groups: int) -> Any:
     o, c, *kernel = w.shape
     w = w.reshape(groups, o // groups, c, *kernel).swapaxes(1, 2)
     back = (slice(None, None, -1),) * len(kernel)
-    return array_module(w).ascontiguousarray(w[..., *back]).reshape(groups * c, o // groups, *kernel)
+    return _contiguous(w[..., *back]).reshape(groups * c, o // groups, *kernel)
 
 
 # -- columns -----------------------------------------------------------------------------------------------------------
@@ -228,12 +233,13 @@ def forward(x: Any, w: Any, window: Window) -> Any:
 def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
     """``conv_data_forward`` by kernels. With a stride of 1 it is a convolution with the turned kernel."""
     y, w, window = _contiguous(y), _contiguous(w), window.at(sizes)
-    if window.unit_stride() and _is_direct(window, w.shape[0] // window.groups, sizes[-1]):
-        return _direct(y, _turned(w, window.groups), window.reversed(), sizes)
+    step = window.stride[-1]
+    if step <= LONGEST_STEP and _is_direct(window, w.shape[0] // window.groups, -(-sizes[-1] // step)):
+        if window.unit_stride():
+            return _direct(y, _turned(w, window.groups), window.reversed(), sizes)
+        return _direct_data(y, w, window, sizes)
     if window.pointwise():
         return _pointwise(_filters(w, window.groups).swapaxes(-1, -2), y, window.groups)
-    if window.stride[-1] <= LONGEST_STEP and _is_direct(window, w.shape[0] // window.groups, -(-sizes[-1] // window.stride[-1])):
-        return _direct_data(y, w, window, sizes)
     return _data_by_columns(y, w, window, sizes)
 
 

@@ -83,6 +83,8 @@ def max_pool_gather(x: Any, arg: Any) -> Any:
     xp = array_module(x)
     n, c = arg.shape[:2]
     flat, p = arg.reshape(n, c, math.prod(arg.shape[2:])), math.prod(x.shape[2:])
+    if not p:
+        return xp.zeros(arg.shape, x.dtype)
     y = xp.take_along_axis(x.reshape(n, c, p), xp.maximum(flat, 0).astype(np.int64), axis=2)
     return xp.where(flat >= 0, y, 0).astype(x.dtype, copy=False).reshape(arg.shape)
 
@@ -273,6 +275,7 @@ def maxpool(
     ``k``: the window, one size per axis, or an int for every axis; with a tuple, the batch axis may be missing.
     ``stride`` defaults to ``k``. ``pad`` as for ``conv``; it is smaller than the window and never wins. ``ceil_mode``
     keeps a last window that does not fit whole. The gradient goes to the first maximum; a NaN is propagated.
+    ``name``: in whose name errors speak.
     """
     x, w, batched = _pool_window(name, x, k, stride, pad, dilation, ceil_mode)
     y = _max_pool(x, window=w)

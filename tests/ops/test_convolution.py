@@ -1,6 +1,10 @@
 """The triad conv, conv_data, conv_filter against nested loops, PyTorch, NumPy and each other; kernels and references."""
 
 import itertools
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -255,8 +259,9 @@ def test_the_direct_kernels_give_the_same_bits_on_any_number_of_threads():
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_steady_state_takes_no_new_memory():
-    x, w, b = normal(16, 6, 28, 28, dtype=np.float32), normal(64, 6, 3, 3, dtype=np.float32), normal(64, dtype=np.float32)
+@pytest.mark.parametrize("xs", [(16, 6, 28, 28), (3, 96, 7, 7)])
+def test_a_steady_state_takes_no_new_memory(xs):
+    x, w, b = normal(*xs, dtype=np.float32), normal(60, xs[1], 3, 3, dtype=np.float32), normal(60, dtype=np.float32)
     box = window("w", (3, 3), pad=1)
 
     def step():
@@ -269,6 +274,41 @@ def test_a_steady_state_takes_no_new_memory():
     for _ in range(3):
         step()
     assert memory_stats()["fresh_bytes"] == before
+
+
+PROGRAM = """
+import numpy as np
+from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from minitorch_flux.ops.geometry import window
+from minitorch_flux.ops.pooling import max_pool_backward, max_pool_forward, mean_pool_backward, mean_pool_forward
+from tests.oracles import normal
+
+for dtype in (np.float32, np.float64):
+    for stride, dilation in ((1, 2), (2, 1)):
+        box = window("w", (2, 3), stride, 1, dilation)
+        x, w = normal(2, 3, 6, 29, dtype=dtype), normal(9, 3, 2, 3, dtype=dtype)
+        y, (z, arg) = conv_forward(x, w, box), max_pool_forward(x, box)
+        calls = (
+            (conv_forward, x, w, box), (conv_data_forward, y, w, box, (6, 29)), (conv_filter_forward, x, y, box),
+            (mean_pool_forward, x, box, False), (mean_pool_backward, z, box, True, (6, 29)),
+            (max_pool_backward, z, arg, box, (6, 29)),
+        )
+        np.testing.assert_array_equal(arg, max_pool_forward.reference(x, box)[1])
+        for f, *arguments in calls:
+            wanted, launches = f.reference(*arguments), f.launches
+            np.testing.assert_allclose(f(*arguments), wanted, rtol=1e-4, atol=1e-5 * abs(wanted).max())
+            assert f.launches == launches + 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["x86-64", "x86-64-v3"])
+def test_registers_of_other_machines(machine, tmp_path):
+    if platform.machine() != "x86_64":
+        pytest.skip("these are x86's")
+    flags = {"MINITORCH_FLUX_CXXFLAGS": f"-march={machine}", "MINITORCH_FLUX_CACHE": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    result = subprocess.run([sys.executable, "-c", PROGRAM], env=os.environ | flags, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -294,7 +334,7 @@ def test_what_is_not_finite_stays_where_it_belongs(xs, ws, bad):
 
 @pytest.mark.parametrize(
     ("xs", "ws"),
-    [((0, 2, 5, 5), (3, 2, 3, 3)), ((2, 0, 5, 5), (3, 0, 3, 3)), ((2, 2, 5, 5), (0, 2, 3, 3)), ((2, 2, 0, 5), (3, 2, 1, 3))],
+    [((0, 2, 5, 5), (3, 2, 3, 3)), ((2, 0, 5, 5), (3, 0, 3, 3)), ((2, 2, 5, 5), (0, 2, 3, 3)), ((2, 2, 0, 5), (3, 2, 1, 3)), ((2, 2, 5, 0), (3, 2, 3, 2))],
 )
 def test_empty_arrays(xs, ws):
     pad = (1, 1)

@@ -249,6 +249,18 @@ def test_other_dtypes():
     assert maxpool(x.astype(np.float16), 2).dtype == np.float16
 
 
+def test_padding_of_nothing():
+    x = np.zeros((1, 1, 0, 3), np.float32)
+    for kernels in (True, False):
+        with use_kernels(kernels):
+            assert (maxpool(x, 2, pad=1).data == -np.inf).all()
+            assert (meanpool(x, 2, pad=1).data == 0).all()
+            box = window("w", (2, 2), 2, 1)
+            y, arg = max_pool_forward(x, box)
+            assert max_pool_backward(y, arg, box, (0, 3)).shape == mean_pool_backward(y, box, True, (0, 3)).shape == x.shape
+            assert (max_pool_gather(x, arg) == 0).all()
+
+
 def test_a_missing_batch_axis():
     x = apart(2, 4, 6)
     np.testing.assert_array_equal(maxpool(x, (2, 2)).data, maxpool(x[None], 2).data[0])
