@@ -10,7 +10,7 @@
 // Constants of a build: KW taps along the width, SW and DW their stride and dilation, OB output channels of a row.
 // Depth and height are not padded in memory: lines outside count as zeros and are left out.
 //
-//   conv_forward   w [G, blocks*OB, C, KD, KH, KW] with blocks*OB >= O, y [N, G*O, OD, OH, OW] (=)
+//   conv_forward   w [G, blocks, C, KD, KH, KW, OB] with blocks*OB >= O, y [N, G*O, OD, OH, OW] (=)
 //   conv_data      the adjoint for any stride, dx[n,g,c,i] = sum over o, k, p with p s - pad + k d = i of w[g,o,c,k] dy[n,g,o,p];
 //                  dy like y, w [G*O, C, KD, KH, KW], dx [N, G*C, D, H, W] (=); OB input channels of a row
 //   conv_filter    dy like y; part [parts, G*O, C, KD, KH, KW] (=), the sums over `images` images each; the caller
@@ -38,33 +38,29 @@ DEVICE void conv_channels(const T* __restrict__ x, const T* __restrict__ w, T* _
     Vec a[count][registers];
     UNROLL for (int o = 0; o < count; ++o) UNROLL for (int i = 0; i < registers; ++i) a[o][i] = Vec{};
     const int P = s.P;
-    const long long taps = (long long)s.KD * s.KH * KW, filter = s.C * taps;
-    auto add_line = [&](int c, int kd, int kh) {
-        const T* line = x + (((long long)c * s.D + d0 + kd * s.dd) * s.H + h0 + kh * s.dh) * (SW * (long long)P);
-        const T* v = w + first * filter + c * taps + (kd * s.KH + kh) * KW;
-        UNROLL for (int kw = 0; kw < KW; ++kw) {
-            Vec pixels[registers];
-            UNROLL for (int i = 0; i < registers; ++i) {
-                const T* p = line + TAP(kw) + i * VL;
-                pixels[i] = whole ? vec_load(p) : vec_load(p, n - i * VL);
-            }
-            UNROLL for (int o = 0; o < count; ++o) {
-                const ACC weight = ACC(v[o * filter + kw]);
-                UNROLL for (int i = 0; i < registers; ++i) a[o][i] += pixels[i] * weight;
+    const long long taps = (long long)s.KD * s.KH * KW;
+    for (int c = 0; c < s.C; ++c) {
+        for (int kd = 0; kd < s.KD; ++kd) {
+            const int d = d0 + kd * s.dd;
+            if (d < 0 || d >= s.D) continue;
+            for (int kh = 0; kh < s.KH; ++kh) {
+                const int h = h0 + kh * s.dh;
+                if (h < 0 || h >= s.H) continue;
+                const T* line = x + (((long long)c * s.D + d) * s.H + h) * (SW * (long long)P);
+                const T* v = w + (c * taps + (kd * s.KH + kh) * KW) * OB + first;
+                UNROLL for (int kw = 0; kw < KW; ++kw) {
+                    Vec pixels[registers];
+                    UNROLL for (int i = 0; i < registers; ++i) {
+                        const T* p = line + TAP(kw) + i * VL;
+                        pixels[i] = whole ? vec_load(p) : vec_load(p, n - i * VL);
+                    }
+                    UNROLL for (int o = 0; o < count; ++o) {
+                        const ACC weight = ACC(v[kw * OB + o]);
+                        UNROLL for (int i = 0; i < registers; ++i) a[o][i] += pixels[i] * weight;
+                    }
+                }
             }
         }
-    };
-    auto there = [&](int kd, int kh) {
-        const int d = d0 + kd * s.dd, h = h0 + kh * s.dh;
-        return d >= 0 && d < s.D && h >= 0 && h < s.H;
-    };
-    // Of many channels with short lines the channels go inside; otherwise neighbouring lines come one after the other.
-    if (registers == 1 && s.C >= 32) {
-        for (int kd = 0; kd < s.KD; ++kd) for (int kh = 0; kh < s.KH; ++kh)
-            if (there(kd, kh)) for (int c = 0; c < s.C; ++c) add_line(c, kd, kh);
-    } else {
-        for (int c = 0; c < s.C; ++c)
-            for (int kd = 0; kd < s.KD; ++kd) for (int kh = 0; kh < s.KH; ++kh) if (there(kd, kh)) add_line(c, kd, kh);
     }
     UNROLL for (int o = 0; o < count; ++o) if (first + o < channels)
         UNROLL for (int i = 0; i < registers; ++i) vec_store(y + (first + o) * size + i * VL, a[o][i], n - i * VL);

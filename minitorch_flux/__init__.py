@@ -50,7 +50,7 @@ from .nn.initialisers import (
     uniform_init,
     zeros,
 )
-from .nn.module import Module, testmode, trainmode
+from .nn.module import Module, testmode, trainmode, zero_grad
 from .nn.moving import cpu, gpu
 from .nn.pools import (
     AdaptiveMaxPool,
@@ -547,6 +547,7 @@ __all__ = [
     "where",
     "withgradient",
     "xlogy",
+    "zero_grad",
     "zeros",
     "σ",
 ]

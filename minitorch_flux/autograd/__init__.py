@@ -3,7 +3,7 @@
 
 from .custom import custom_gradient
 from .node import TapeError
-from .operation import OPERATIONS, Operation, operation
+from .operations import OPERATIONS, Operation, operation
 from .recording import debug, is_recording, no_grad, record
 from .tensors import Buffer, Param, Tensor, tensor
 from .transforms import alias, gradient, hessian, jacobian, vjp, withgradient

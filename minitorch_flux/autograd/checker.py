@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import FUNCTIONS, DeviceError, find_cupy
 from .differences import Differences, Disagreement
-from .operation import TapeError
+from .node import TapeError
 from .recording import PLAIN, at_level
 from .subject import Arrays, Leaf, Setting, Subject
 from .tree import Structure

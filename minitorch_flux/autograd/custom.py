@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import as_array, is_float
 from .node import Node, TapeError, next_order
-from .operation import as_tuple, source
+from .operations import as_tuple, source
 from .recording import state
 from .tensors import Tensor
 

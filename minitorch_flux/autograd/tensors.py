@@ -137,7 +137,10 @@ class Tensor:
 
         ``dy``: the incoming gradient, of this tensor's shape; may be left out for a single element (then 1).
         ``retain_graph``: keep the saved values for another backward pass.
-        ``create_graph``: record the backward pass itself; the ``.grad`` are then tensors.
+        ``create_graph``: record the backward pass itself; the ``.grad`` are then tensors. (Each then knows its own leaf
+        through the tape: set ``.grad`` to None when done, or the memory waits for Python's garbage collector.)
+
+        Where it raises, no ``.grad`` has changed; but the tape, without ``retain_graph``, is used up.
         """
         from .walk import backward
 
@@ -227,7 +230,8 @@ class Tensor:
     def __repr__(self) -> str:
         name = type(self).__name__
         body = np.array2string(to_device(self.data, "cpu"), separator=", ", prefix=name + "(", threshold=200)
-        notes = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
+        notes = f", shape={self.shape}" if not self.size and self.ndim > 1 else ""
+        notes += "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
         notes += "" if self.device == "cpu" else f", device={self.device!r}"
         if self.node is not None:
             notes += f", made by {self.node.op.name}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backend import array_module, as_array, is_array, is_float, read_only
 from .node import next_order
-from .operation import operation
+from .operations import operation
 from .recording import OFF, RECORDING, at_level, state
 from .tensors import Param, Tensor
 from .tree import Structure, lift, mirror, same_kind
@@ -113,6 +113,9 @@ def _has_leaf(x: Any) -> bool:
 
 def _one_value(y: Any, name: str) -> Tensor:
     if isinstance(y, Tensor):
+        if not is_float(y.dtype):
+            raise TypeError(f"{name} needs a floating-point value, got dtype {y.dtype}: no gradient flows through integers "
+                            "and booleans (comparisons, argmax, counts)")
         return y
     if is_array(y) or isinstance(y, int | float | np.number):
         return Tensor(as_array(y))

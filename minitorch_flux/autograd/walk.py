@@ -63,9 +63,11 @@ def pull_back(
 
 def _pull_back(y: Tensor, dy: Any, create_graph: bool, retain: bool, stops: frozenset[Node], since: int) -> Found:
     dy = _fit(dy, y.dtype)
+    found: Found = {}
     if y.node is None:
         return {y: dy}
-    found: Found = {}
+    if y.node.order < since:
+        return found
     arrived: dict[Node, list[Any]] = {y.node: [None] * len(y.node.dtypes)}  # per output of a node in the heap
     arrived[y.node][y.output] = dy
     sums = _Sums(create_graph)

@@ -11,7 +11,7 @@ from ..ops.convolution import conv_bias_act
 from ..ops.geometry import window
 from ..ops.nonlinearities import activation_of, identity
 from .initialisers import glorot_uniform, zeros
-from .inputs import as_input, bias_parameter, layer_name, weights_from
+from .inputs import as_input, bias_parameter, drawn, layer_name, weights_from, whole
 from .module import Module
 
 
@@ -21,9 +21,12 @@ def channel_pair(layer: str, sizes: tuple[Any, ...]) -> tuple[int, int, list[Any
         pair, rest = tuple(sizes[0]), list(sizes[1:])
     else:
         pair, rest = sizes[:2], list(sizes[2:])
-    if len(pair) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in pair):
-        raise TypeError(f"{layer}: the channels are two whole numbers, in and out, got {', '.join(map(repr, pair))}")
-    return pair[0], pair[1], rest
+    try:
+        inputs, outputs = [whole(n, "channels") for n in pair]
+    except (TypeError, ValueError):
+        got = ", ".join(map(repr, pair))
+        raise TypeError(f"{layer}: the channels are two whole numbers, in and out, got {got}") from None
+    return inputs, outputs, rest
 
 
 class Conv(Module):
@@ -74,7 +77,7 @@ class Conv(Module):
             if isinstance(groups, int) and groups > 0 and (inputs % groups or outputs % groups):
                 raise ValueError(f"{name}: {inputs} input and {outputs} output channels cannot be split into {groups} groups")
             window(name, kernel, stride, pad, dilation, groups)  # wrong sizes are named before anything is drawn
-            weight = init(outputs, inputs // groups, *kernel, **({} if rng is None else {"rng": rng}))
+            weight = drawn(init, (outputs, inputs // groups, *kernel), rng, name)
         if len(rest) > 1:
             raise TypeError(f"{name}: unexpected arguments {rest[1:]!r}; after the activation come keywords")
         self.activation = identity if not rest or rest[0] is None else rest[0]

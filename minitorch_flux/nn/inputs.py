@@ -25,20 +25,20 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
     """
     if not isinstance(x, Tensor):
         try:
-            x = Tensor(as_array(x, like=weight.data))
+            array = as_array(x, like=weight.data)
         except (TypeError, ValueError) as error:
             got = f"holds no numbers ({error})" if is_array(x) else f"is a {type(x).__name__}, expected an array"
             raise TypeError(f"{layer_name(layer)}: the input {got}") from None
+        if array.dtype.kind == "c":
+            refuse_complex(array.dtype, layer_name(layer))
+        x = Tensor(array)
     a, w = x.data, weight.data
     if type(a) is not type(w) or (x.device != "cpu" and x.device != weight.device):
         raise DeviceError(
             f"{layer_name(layer)}: the input (shape {x.shape}) is on {device_of(a)}, the weights are on {device_of(w)}; "
             "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"
         )
-    if a.dtype != w.dtype:
-        refuse_complex(a.dtype, layer_name(layer))
-        return x.astype(w.dtype)
-    return x
+    return x if a.dtype == w.dtype else x.astype(w.dtype)
 
 
 def whole(value: Any, what: str) -> int:

@@ -128,6 +128,13 @@ def named_buffers(x: Any) -> Iterator[tuple[str, Buffer]]:
     return _named(x, Buffer)
 
 
+def zero_grad(model: Any) -> Any:
+    """Forget the ``.grad`` of every parameter of ``model``, as ``update(opt, model)`` does too; returns the model."""
+    for _, t in _named(model, Tensor):
+        t.grad = None
+    return model
+
+
 def testmode(model: Any, mode: bool | str = True) -> Any:
     """Put every layer of ``model`` into test mode; returns the model.
 

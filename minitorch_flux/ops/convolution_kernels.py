@@ -89,23 +89,29 @@ def _lines(x: Any, window: Window, phase: int) -> Any:
     return lines if columns("conv_lines", x, rows, stride * phase, x, lines, rows, width, stride, phase, lo) else None
 
 
+def _packed(w: Any, block: int) -> Any:
+    """w (groups, O, K) as (groups, blocks, K, block): what is multiplied by one pixel lies side by side; zeros fill up."""
+    g, o, k = w.shape
+    packed = empty((g, -(-o // block), k, block), w.dtype, like=w)
+    for i in range(block):
+        channels = w[:, i::block]
+        n = channels.shape[1]
+        packed[:, :n, :, i], packed[:, n:, :, i] = channels, 0
+    return packed
+
+
 def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
     n, c, g, o = x.shape[0], w.shape[1], window.groups, w.shape[0] // window.groups
     constants, phase, source, rest = _shape(window, x.shape[2:], out, o)
     lines = _lines(x, window, phase)
     if lines is None:
         return NotImplemented
-    block = constants["OB"]
-    blocks = -(-o // block)
-    if blocks * block != o:
-        whole = empty((g, blocks * block, w.size // w.shape[0]), w.dtype, like=w)
-        whole[:, :o], whole[:, o:] = w.reshape(g, o, w.size // w.shape[0]), 0
-        w = whole
+    filters = _packed(w.reshape(g, o, w.size // w.shape[0]), constants["OB"])
     y = empty((n, g * o, *out), x.dtype, like=x)
     together = -(-ROW // out[-1])
-    rows = n * g * blocks * -(-math.prod(out[:-1]) // together)
+    rows = n * g * filters.shape[1] * -(-math.prod(out[:-1]) // together)
     ran = convolution(
-        "conv_forward", x, rows, out[-1], lines, w, y, n, g, c, *source, o, *rest, together, constants=constants
+        "conv_forward", x, rows, out[-1], lines, filters, y, n, g, c, *source, o, *rest, together, constants=constants
     )
     return y if ran else NotImplemented
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import array_function, device_of, to_device
+from ..backend import array_function, device_of, parse_device, to_device
 
 
 @array_function
@@ -21,5 +21,6 @@ transfer: Operation = operation(
 
 def move_tensor(x: Tensor, device: str) -> Tensor:
     """``x`` itself where it lives on ``device`` already, else a copy there through which gradients flow."""
-    origin = device_of(x.data)
-    return x if device_of(x.data) == device else transfer(x, device=device, origin=origin)
+    origin, index = device_of(x.data), parse_device(device)
+    device = "cpu" if index is None else f"cuda:{index}"
+    return x if device == origin else transfer(x, device=device, origin=origin)

@@ -249,6 +249,7 @@ def test_dlpack():
 def test_repr_says_what_matters():
     assert repr(Tensor(np.ones(2, np.float32))) == "Tensor([1., 1.])"
     assert "dtype=float64" in repr(Tensor(np.ones(2)))
+    assert repr(Tensor(np.ones((2, 0), np.float32))) == "Tensor([], shape=(2, 0))"
     assert "requires_grad=True" in repr(flux.tensor([1.0], requires_grad=True))
     assert "made by multiply" in repr(flux.tensor([1.0], requires_grad=True) * 2)
 

@@ -212,6 +212,8 @@ def test_what_was_computed_before_is_a_constant_and_its_tape_survives():
     x = flux.tensor(np.array([3.0]), requires_grad=True)
     z = x * x
     assert flux.gradient(lambda w: (w * z).sum(), np.array([2.0])) == 9
+    assert flux.gradient(lambda w: z, np.array([2.0])) == 0
+    assert flux.vjp(lambda w: z, np.array([2.0]))[1]() == 0
     z.backward()
     assert x.grad == 6
 
@@ -320,6 +322,9 @@ def test_wrong_calls_say_what_is_expected():
         flux.vjp(lambda x: [x, x], np.ones(2))
     with pytest.raises(TypeError, match="gradient needs a function with one array or number as its value, got tuple"):
         flux.gradient(lambda x: (), np.ones(2))
+    for f in (flux.gradient, flux.vjp, flux.jacobian):
+        with pytest.raises(TypeError, match=rf"{f.__name__} needs a floating-point value, got dtype int64: no gradient flows"):
+            f(lambda x: x.argmax(), np.ones(2))
     with pytest.raises(ValueError, match=r"hessian needs a function with one number as its value, got shape \(2,\)"):
         flux.hessian(lambda x: x, np.ones(2))
     for f in (flux.gradient, flux.withgradient, flux.vjp, flux.jacobian, flux.hessian):

@@ -41,12 +41,20 @@ def test_indexing_shares_layers():
     assert list(m[np.array([False, True, False])]) == [relu]
     assert list(m[np.array([1, -1])]) == [relu, m[2]]
     assert len(m) == 3
+    assert m[np.int64(1)] is m[Tensor(np.array(1))] is relu
+    assert list(m[[np.True_, np.False_, np.False_]]) == [m[0]]
+    assert list(m[()]) == list(m[[]]) == []
+    assert list(m[::-2]) == [m[2], m[0]]
     with pytest.raises(IndexError, match="mask of 2 for 3 layers"):
         m[[True, False]]
-    with pytest.raises(IndexError):
-        m[3]
-    with pytest.raises(IndexError):
-        m[[5]]
+    for wrong in (3, -4, [5]):
+        with pytest.raises(IndexError, match=r"Chain has 3 layers, there is none at (3|-4|5)"):
+            m[wrong]
+    for wrong in (1.0, [0.5], np.array([0.5])):
+        with pytest.raises(TypeError, match="integer"):
+            m[wrong]
+    with pytest.raises(KeyError, match=r"no layer called 'enc'; it has \[\]"):
+        m["enc"]
 
 
 def test_named_layers():
@@ -67,6 +75,18 @@ def test_named_layers():
         Chain(relu, enc=relu)
 
 
+def test_a_named_layer_can_be_exchanged():
+    m = Chain(enc=Dense(4, 3), dec=Dense(3, 4))
+    m.enc = new = Dense(4, 3, relu)
+    assert m[0] is m.enc is m["enc"] is new
+    assert len(m) == 2
+    m.note = "free"
+    assert m.note == "free"
+    with pytest.raises(TypeError, match="layer 1 is a int, which cannot be called"):
+        m.dec = 3
+    assert m.dec.out == 4
+
+
 def test_the_empty_chain_is_the_identity():
     x = Tensor(np.ones(3))
     assert Chain()(x) is x
@@ -82,6 +102,17 @@ def test_layers_must_be_callable():
         Chain(relu, [relu])
     with pytest.raises(TypeError, match="layer 0 is a int"):
         Chain(3)
+    with pytest.raises(TypeError, match=r"layer 1 is the class Dense, not a layer: write Dense\(\.\.\.\)"):
+        Chain(relu, Dense)
+    assert Chain(float)(np.float64(2)) == 2
+
+
+def test_what_is_no_array_of_numbers_passes_through():
+    for x in ("text", {"a": 1}, None, [1, 2], np.array(["a", "b"]), 3, Tensor(np.ones(2))):
+        assert Chain()(x) is x
+        assert Chain(lambda x: x)(x) is x
+    assert isinstance(Chain()(np.ones(2)), Tensor)
+    assert isinstance(flux.activations(Chain(lambda x: x * 2), np.ones(2))[0], Tensor)
 
 
 def test_errors_carry_the_path_through_nested_chains():
@@ -92,6 +123,34 @@ def test_errors_carry_the_path_through_nested_chains():
     named = Chain(enc=Dense(5, 4))
     with pytest.raises(ValueError, match=r"^Chain\['enc'\] Dense\(5, 4\)"):
         named(np.zeros((8, 4), np.float32))
+
+
+class Residual(flux.Module):
+    def __init__(self, f):
+        self.f = f
+
+    def __call__(self, x):
+        return x + self.f(x)
+
+
+def test_errors_carry_the_path_through_layers_that_hold_chains():
+    m = Chain(Dense(4, 4), a := Residual(Chain(relu, Residual(Chain(Dense(5, 4))))))
+    with pytest.raises(ValueError, match=r"^Chain\[1\]\.Residual\.Chain\[1\]\.Residual\.Chain\[0\] Dense\(5, 4\): "):
+        m(np.zeros((8, 4), np.float32))
+    with pytest.raises(ValueError, match=r"^Chain\[1\] Dense\(5, 4\)"):
+        flux.activations(Chain(relu, Dense(5, 4)), np.zeros((8, 4), np.float32))
+    assert isinstance(a.f, Chain)
+
+
+def test_other_errors_carry_the_path_in_a_note():
+    def broken(x):
+        return {}["missing"]
+
+    m = Chain(relu, Residual(Chain(a=broken)))
+    with pytest.raises(KeyError) as error:
+        m(np.ones(2))
+    assert error.value.args == ("missing",)
+    assert error.value.__notes__ == ["in Chain['a'], broken", "in Chain[1], Residual(Chain(a=broken))"]
 
 
 def test_gradients_of_a_chain_follow_its_indices():

@@ -177,3 +177,9 @@ def test_wrong_types_of_arguments(make, text):
 def test_wrong_values_of_arguments(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_sizes_may_be_numpys_integers_and_init_must_give_what_was_asked_for():
+    assert repr(Conv((3, 3), np.int64(1), np.prod([2, 2]))).startswith("Conv((3, 3), 1, 4)")
+    with pytest.raises(ValueError, match=r"Conv: init gave an array of shape \(3, 3, 1, 2\), asked for \(2, 1, 3, 3\)"):
+        Conv((3, 3), 1, 2, init=lambda *shape: np.zeros(shape[::-1]))

@@ -25,7 +25,7 @@ def test_dense_is_activation_of_product_plus_bias(n, fan_in, fan_out, act, bias,
 
 
 @pytest.mark.parametrize("act", [identity, relu, tanh, sigmoid, gelu])
-@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 5, 3), (0, 3)])
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 5, 3), (0, 3), (2, 0, 3)])
 def test_gradients_of_both_orders(act, shape):
     rng = np.random.default_rng(1)
     from minitorch_flux.ops.dense import dense
@@ -52,10 +52,58 @@ def test_against_torch():
     np.testing.assert_allclose(grads.bias, ref.bias.grad.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("lead", [(), (4,), (2, 5), (0,)])
+@pytest.mark.parametrize("act", [relu, gelu])
+def test_no_features_at_all(fan_in, fan_out, lead, act):
+    layer = Dense(fan_in, fan_out, act)
+    layer.bias.data[:] = 1.5
+    x = np.ones((*lead, fan_in), np.float32)
+    y, (grads, dx) = flux.withgradient(lambda m, x: ((y := m(x)).sum(), y), layer, x)
+    assert y[1].shape == (*lead, fan_out)
+    np.testing.assert_allclose(y[1], act(np.full((*lead, fan_out), 1.5, np.float32)).data, rtol=1e-6)
+    assert dx.shape == x.shape
+    assert grads.weight.shape == (fan_out, fan_in)
+    second = flux.gradient(lambda x: (flux.gradient(lambda z: (layer(z) ** 2).sum(), x) ** 2).sum(), x)
+    assert second.shape == x.shape
+
+
+def test_half_precision_is_added_up_in_float32():
+    rng = np.random.default_rng(0)
+    weight, bias = rng.standard_normal((3, 4000)).astype(np.float16), np.zeros(3, np.float16)
+    layer = Dense(weight, bias)
+    x = np.ones((5000, 4000), np.float16)
+    y, back = flux.vjp(lambda m: m(x), layer)
+    np.testing.assert_allclose(y[0], weight.astype(np.float32).sum(1), rtol=1e-3, atol=1e-2)
+    grads = back(np.ones((5000, 3), np.float16))
+    assert grads.weight.dtype == grads.bias.dtype == y.dtype == np.float16
+    assert grads.bias.tolist() == [5000] * 3  # halves alone would stop at 2048
+    assert (grads.weight == 5000).all()
+
+
+@pytest.mark.parametrize("layout", ["steps", "Fortran", "rows", "reversed", "broadcast"])
+def test_inputs_of_any_layout(layout):
+    wide = np.random.default_rng(0).standard_normal((40, 60)).astype(np.float32)
+    x = {"steps": wide[::2, ::3], "Fortran": np.asfortranarray(wide[:20, :20]), "rows": wide[:20, :20],
+         "reversed": wide[19::-1, 19::-1], "broadcast": np.broadcast_to(wide[0, :20], (20, 20))}[layout]
+    layer = Dense(20, 7, tanh)
+    f = lambda m, x: (m(x) ** 2).sum()  # noqa: E731
+    value, (grads, dx) = flux.withgradient(f, layer, x)
+    wanted, (grads0, dx0) = flux.withgradient(f, layer, np.ascontiguousarray(x))
+    np.testing.assert_allclose(value, wanted, rtol=1e-6)
+    np.testing.assert_allclose(grads.weight, grads0.weight, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dx, dx0, rtol=1e-5, atol=1e-6)
+
+
 def test_signatures():
     rng = np.random.default_rng(0)
     assert Dense((5, 2), relu).weight.shape == (2, 5)
     assert Dense((5, 2)).activation is identity
+    assert Dense((5, 2), activation=relu).activation is relu
+    assert Dense([5, 2], tanh, bias=False).activation is tanh
+    sized = Dense(np.int64(5), np.prod([2, 2]))
+    assert (sized.in_, sized.out) == (5, 4)
+    assert repr(sized).startswith("Dense(5, 4)")
     assert Dense(5, 2, bias=False).bias is None
     assert Dense(5, 2, bias=np.ones(2)).bias.data.tolist() == [1, 1]
     w = rng.standard_normal((2, 5))
@@ -98,8 +146,19 @@ def test_errors():
         Dense(3)
     with pytest.raises(TypeError, match="`in` must be a whole number, got 2.5"):
         Dense(2.5, 3)
-    with pytest.raises(TypeError, match="pair or as two numbers"):
-        Dense((2, 3), 4)
+    for wrong in (((2, 3), 4), ((2, 3, 4),), ((2, 3), relu, tanh), ((2,),)):
+        with pytest.raises(TypeError, match="pair or as two numbers"):
+            Dense(*wrong)
+    with pytest.raises(TypeError, match=r"Dense\(weight, bias=True, activation=identity\): the activation"):
+        Dense(np.ones((2, 3)), relu)
+    with pytest.raises(TypeError, match="`out` must be a whole number, got True"):
+        Dense(3, True)
+    with pytest.raises(TypeError, match="`in` must be a whole number, got -1"):
+        Dense(-1, 2)
+    with pytest.raises(ValueError, match=r"Dense: init gave an array of shape \(3, 2\), asked for \(2, 3\)"):
+        Dense(3, 2, init=lambda *s: np.zeros(s[::-1]))
+    with pytest.raises(ValueError, match=r"Dense: init gave an array of shape \(\), asked for \(2,\)"):
+        Dense(3, 2, init_bias=lambda n: 0.0)
     with pytest.raises(TypeError, match="activation must be a function, got 'relu'"):
         Dense(2, 3, "relu")
     with pytest.raises(ValueError, match=r"bias has shape \(3,\), expected \(2,\)"):

@@ -97,3 +97,57 @@ def test_the_tape_notices_a_load():
 def test_wrong_kinds_of_numbers_are_refused():
     with pytest.raises(StateError, match="weight: dtype complex128"):
         Dense(2, 2).load_state_dict({"weight": np.ones((2, 2)) * 1j, "bias": np.ones(2)})
+    with pytest.raises(StateError, match="weight: dtype <U1"):
+        Dense(1, 1).load_state_dict({"weight": np.array([["a"]]), "bias": np.ones(1)})
+
+    class Counts(Module):
+        def __init__(self):
+            self.n = Buffer(np.array(1))
+
+    with pytest.raises(StateError, match="n: dtype float64, the model has int64"):
+        Counts().load_state_dict({"n": np.array(2.5)})
+    m = Counts()
+    m.load_state_dict({"n": np.array(3, np.int32)})
+    assert m.n.data == 3
+
+
+def test_anything_but_a_dict_is_refused():
+    with pytest.raises(TypeError, match=r"takes a dict of arrays by path, got str; for a file write flux\.load\(path, model\)"):
+        Dense(1, 1).load_state_dict("weights.npz")
+
+
+def test_loading_from_the_models_own_memory():
+    m = Chain(Dense(1, 1), Dense(1, 1))
+    m[0].weight.data[:], m[1].weight.data[:] = 1, 2
+    swapped = {"0.weight": m[1].weight, "1.weight": m[0].weight.numpy(), "0.bias": m[0].bias.data, "1.bias": np.ones(1)}
+    m.load_state_dict(swapped)
+    assert (m[0].weight.item(), m[1].weight.item(), m[1].bias.item()) == (2, 1, 1)
+    d = Dense(np.arange(4.0).reshape(2, 2))
+    d.load_state_dict({"weight": d.weight.data.T, "bias": [0, 0]})
+    assert d.weight.tolist() == [[0, 2], [1, 3]]
+
+
+def test_a_read_only_parameter_is_named_before_anything_is_written():
+    m = Chain(Dense(2, 2), Dense(2, 2))
+    m[1].weight = Param(np.broadcast_to(np.float32(1), (2, 2)))
+    before = m[0].weight.data.copy()
+    with pytest.raises(StateError, match=r"1\.weight: the model's own array is read-only; make the parameter of a copy"):
+        m.load_state_dict({k: np.zeros(a.shape) for k, a in m.state_dict().items()})
+    np.testing.assert_array_equal(m[0].weight.data, before)
+
+
+def test_nan_is_no_difference_between_the_two_names_of_a_shared_parameter():
+    d = Dense(1, 1)
+    m = Chain(d, d)
+    m.load_state_dict({"0.weight": [[np.nan]], "1.weight": [[np.nan]], "0.bias": [1], "1.bias": [1.0]})
+    assert np.isnan(d.weight.item())
+
+
+def test_many_problems_are_cut_short():
+    m = Chain(*(Dense(1, 1) for _ in range(15)))
+    with pytest.raises(StateError, match=r"\.\.\. and 10 more$"):
+        m.load_state_dict({})
+
+
+def test_frozen_parameters_are_saved():
+    assert list(flux.freeze(Chain(Dense(1, 1))).state_dict()) == ["0.weight", "0.bias"]
