@@ -80,3 +80,9 @@ def test_public_functions_are_taught():
         flux.Conv(kernel_size=3)
     with pytest.raises(TypeError, match="DataLoader: `batch_size=` is spelled `batchsize=` here"):
         flux.DataLoader(np.ones(2), batch_size=1)
+
+
+def test_a_tensors_methods_give_our_spelling_too():
+    with pytest.raises(TypeError, match=r"Tensor\.sum: `dim=` is spelled `axis=` here"):
+        flux.tensor([1.0, 2.0]).sum(dim=0)
+    assert flux.tensor([1.0, 2.0]).sum(axis=0).item() == 3

@@ -5,10 +5,12 @@ One row a name; every method is the function of the same name with the tensor as
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from ..autograd import Tensor
+from ..spelling import KEYWORDS, check_keywords
 from . import (
     arithmetic,
     comparisons,
@@ -109,10 +111,12 @@ def _sequence(values: tuple[Any, ...]) -> Any:
     return values[0] if len(values) == 1 and (values[0] is None or isinstance(values[0], tuple | list)) else values
 
 
-def _method(f: Callable[..., Any]) -> Callable[..., Any]:
+def _method(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
     """``f`` as a method: a plain function, so that Python binds the tensor, and keeps its docstring."""
 
     def method(self: Tensor, *args: Any, **keywords: Any) -> Any:
+        if not KEYWORDS.keys().isdisjoint(keywords):  # another framework's: the error gives our name
+            check_keywords(f"Tensor.{name}", keywords, inspect.signature(f).parameters)
         return f(self, *args, **keywords)
 
     method.__name__, method.__doc__ = getattr(f, "__name__", "method"), f.__doc__
@@ -121,7 +125,7 @@ def _method(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def _attach() -> None:
     for name, f in METHODS.items():
-        setattr(Tensor, name, _method(f))
+        setattr(Tensor, name, _method(name, f))
     Tensor.T = property(lambda x: shapes.transpose(x), doc="The axes in reversed order: a view.")  # type: ignore[attr-defined]
     Tensor.mT = property(  # type: ignore[attr-defined]
         lambda x: shapes.swapaxes(x, -2, -1), doc="The last two axes exchanged: a view."
