@@ -31,7 +31,7 @@ class Node:
     parents: Sequence[Any]  # per input: None, a leaf Tensor, a Node (its output 0), or (Node, output)
     inputs: Sequence[Any] | None  # the saved ones, None elsewhere; None altogether once freed
     out: tuple[Any, ...] | None
-    residuals: tuple[Any, ...]
+    residuals: Sequence[Any]
     shapes: Sequence[Any] | None  # of the inputs
     types: Sequence[Any] | None  # the dtypes of the inputs
     static: dict[str, Any]

@@ -74,7 +74,6 @@ class Operation:
         OPERATIONS[name] = self
         self.name, self.forward = name, forward
         self.residuals, self.outputs, self.view = tuple(residuals), outputs, view
-        self._plain = outputs == 1 and not self.residuals
         self.signature = _signature(forward)
         self.positions = {n: i for i, (n, p) in enumerate(self.signature.items()) if p.kind is not p.KEYWORD_ONLY}
         backward, rule = backward or gradient, rule or gradient
@@ -103,33 +102,36 @@ class Operation:
             else:
                 arrays.append(_plain_input(x, self.name))
         result = self.forward(*arrays, **static)
-        if not self._plain:
+        if self.outputs != 1:
             return self._outputs(result, inputs, arrays, static, recorded, level)
+        residuals: Sequence[Any] = ()
+        if self.residuals:
+            result, *residuals = result
         t = Tensor.__new__(Tensor)  # without __init__: this is the quickest way, and results need no checks
         t.data = y = result if type(result) is np.ndarray else _as_output(result)
         t.node = t.grad = t.base = None
         t.output = t.version = t.track = 0
         if recorded and self.differentiable and (y.dtype.kind == "f" or is_float(y.dtype)):
             t.track = 2
-            t.node = self._record(inputs, arrays, static, (y,), (), level)
+            t.node = self._record(inputs, arrays, static, (y,), residuals, level)
         if self.view:
             _share(t, inputs[0])
         return t
 
     def _outputs(self, result: Any, inputs: Any, arrays: Any, static: Any, recorded: bool, level: int) -> Any:
-        """The tensors of an operation with several outputs, or with residuals."""
+        """The tensors of an operation with several outputs."""
         n = len(result) if self.outputs is None else self.outputs
         outs = tuple([_as_output(y) for y in result[:n]])
         tensors = tuple([Tensor(y) for y in outs])
         if recorded and self.differentiable and any(is_float(y.dtype) for y in outs):
-            node = self._record(inputs, arrays, static, outs, tuple(result[n:]), level)
+            node = self._record(inputs, arrays, static, outs, result[n:], level)
             for i, t in enumerate(tensors):
                 if is_float(t.data.dtype):
                     t.track, t.node, t.output = 2, node, i
         if self.view:
             for t in tensors:
                 _share(t, inputs[0])
-        return tensors[0] if self.outputs == 1 else tensors
+        return tensors
 
     def _record(self, inputs: Any, arrays: Any, static: Any, outs: Any, residuals: Any, level: int) -> Node:
         node = Node()

@@ -22,13 +22,16 @@ class Structure:
     def children(self) -> Iterator[tuple[str, Any]]:
         """The name and value of every attribute that holds parameters, buffers or other structures."""
         for name, value in vars(self).items():
-            if isinstance(value, Tensor | Structure) or (isinstance(value, list | tuple | dict) and _holds(value)):
+            if isinstance(value, _PARTS) or (isinstance(value, _CONTAINERS) and _holds(value)):
                 yield name, value
+
+
+_PARTS, _CONTAINERS = (Tensor, Structure), (list, tuple, dict)  # tuples: a union would be built anew for every question
 
 
 def _holds(x: Any) -> bool:
     values = x.values() if isinstance(x, dict) else x
-    return any(isinstance(v, Tensor | Structure) or (isinstance(v, list | tuple | dict) and _holds(v)) for v in values)
+    return any(isinstance(v, _PARTS) or (isinstance(v, _CONTAINERS) and _holds(v)) for v in values)
 
 
 def items(x: Any) -> Iterator[tuple[str, Any]]:
@@ -123,17 +126,20 @@ def mirror(x: Any, gradient_of: Callable[[Tensor], Any], done: dict[int, Any] | 
     if isinstance(x, Structure):
         if id(x) not in done:
             done[id(x)] = None
-            parts = {name: mirror(value, gradient_of, done) for name, value in x.children()}
-            if any(v is not None for v in parts.values()):
+            parts = {
+                name: gradient_of(value) if isinstance(value, Tensor) else mirror(value, gradient_of, done)
+                for name, value in x.children()
+            }
+            if any([v is not None for v in parts.values()]):
                 done[id(x)] = Gradients(parts, x._indexed, tuple(vars(x)))
         return done[id(x)]
+    if not isinstance(x, _CONTAINERS):
+        return None
     if isinstance(x, dict):
         mirrored = {k: mirror(v, gradient_of, done) for k, v in x.items()}
         return _none_if_empty(mirrored, mirrored.values())
-    if isinstance(x, list | tuple):
-        values = [mirror(v, gradient_of, done) for v in x]
-        return _none_if_empty(same_kind(x, values), values)
-    return None
+    values = [mirror(v, gradient_of, done) for v in x]
+    return _none_if_empty(same_kind(x, values), values)
 
 
 def _none_if_empty(result: Any, values: Any) -> Any:

@@ -36,8 +36,7 @@ def _loaded_cupy() -> ModuleType | None:
 
 def array_module(*arrays: Any) -> ModuleType:
     """The namespace for these arrays: ``cupy`` if one of them lives on a GPU, else ``numpy``."""
-    cupy = _loaded_cupy()
-    if cupy is not None:
+    if "cupy" in sys.modules and (cupy := _loaded_cupy()) is not None:
         for a in arrays:
             if isinstance(a, cupy.ndarray):
                 return cupy

@@ -33,16 +33,18 @@ def _shaped(x: Any, shape: tuple[int, ...]) -> Any:
 
 def _product(a: Any, b: Any) -> Any:
     """``a b`` for two matrices: the plain case quickly, the others (16-bit, mixed, with steps) by ``matmul_forward``."""
-    if a.dtype != b.dtype or a.itemsize < 4 or not (_whole(a) and _whole(b)):
+    (n, k), m = a.shape, b.shape[1]
+    large = n * k * m > ALONE
+    if a.dtype != b.dtype or a.itemsize < 4 or (large and not (_whole(a) and _whole(b))):
         return matmul_forward(a, b)
-    out = empty((a.shape[0], b.shape[1]), a.dtype, like=a)
-    if ALONE < out.size * a.shape[1] <= SMALL:
+    out = empty((n, m), a.dtype, like=a)
+    if large and n * k * m <= SMALL:
         with one_blas_thread:
             return array_module(a).matmul(a, b, out=out)
     return array_module(a).matmul(a, b, out=out)
 
 
-ALONE = 1 << 18  # multiplications up to which BLAS takes one thread by itself
+ALONE = 1 << 18  # multiplications up to which BLAS takes one thread by itself, and steps in memory cost nothing
 
 
 def _whole(a: Any) -> bool:

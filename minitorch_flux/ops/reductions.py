@@ -141,8 +141,18 @@ _broadcast_to: Operation = operation(
 
 
 def sum_to(x: Any, shape: tuple[int, ...]) -> Tensor:
-    """Sum ``x`` down to ``shape``, a shape that broadcasts to ``x.shape``: the adjoint of ``broadcast_to``."""
-    return x if isinstance(x, Tensor) and x.shape == tuple(shape) else _sum_to(as_tensor(x), shape=tuple(shape))
+    """Sum ``x`` down to ``shape``, a shape that broadcasts to ``x.shape``: the adjoint of ``broadcast_to``.
+
+    Raises ValueError where it does not.
+    """
+    x, shape = as_tensor(x), (shape,) if isinstance(shape, int) else tuple(shape)
+    if x.shape == shape:
+        return x
+    extra = x.ndim - len(shape)
+    if extra < 0 or any_of(n not in (1, m) for n, m in zip(shape, x.shape[extra:], strict=True)):
+        raise ValueError(f"sum_to: {shape} does not stretch to the input's shape {x.shape}; sizes must be equal, or 1 in the "
+                         "new shape")
+    return _sum_to(x, shape=shape)
 
 
 def broadcast_to(x: Any, shape: Any) -> Tensor:

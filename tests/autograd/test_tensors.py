@@ -285,3 +285,44 @@ def test_equality_is_elementwise():
 def test_tensors_hash_by_identity():
     a, b = Tensor(np.ones(1)), Tensor(np.ones(1))
     assert len({a, b}) == 2
+
+
+ARGUMENTS = [(), (0,), (1,), ((3, 4),), ((4, 3),), ((1, 0),), (0, 1), (None, None), (np.float32,), ([2],), (0, 0, None)]
+
+
+def tensors_in(y):
+    if isinstance(y, Tensor):
+        yield y
+    elif isinstance(y, tuple | list):
+        for part in y:
+            yield from tensors_in(part)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", [(12,), (3, 4), (1, 12)])
+def test_no_function_and_no_method_hands_out_a_parameters_memory_unnoticed(shape):
+    """Whatever shares a parameter's memory knows it, so that writes are seen through it and numpy() is read-only."""
+    functions = {name: getattr(flux, name) for name in dir(flux) if callable(getattr(flux, name))}
+    functions = {n: f for n, f in functions.items() if getattr(f, "__module__", "").startswith("minitorch_flux.ops")}
+    methods = {f"Tensor.{n}": lambda w, *args, n=n: _get(w, n, args) for n in dir(Tensor) if n not in ("data", "backward")}
+    assert len(functions) > 100
+    shared = set()
+    for name, f in {**functions, **methods}.items():
+        for args in ARGUMENTS:
+            w = Param(np.linspace(0.1, 0.9, 12, dtype=np.float32).reshape(shape))
+            try:
+                y = f(w, *args)
+            except Exception:  # most arguments fit few functions
+                continue
+            if isinstance(y, np.ndarray):
+                assert not (np.shares_memory(y, w.data) and y.flags.writeable), (name, args)
+            for t in tensors_in(y):
+                if t is not w and np.shares_memory(t.data, w.data):
+                    shared.add(name)
+                    assert t.base is w, (name, args)
+    assert {"reshape", "transpose", "split", "Tensor.T", "Tensor.detach", "Tensor.ravel"} <= shared
+
+
+def _get(w, name, args):
+    value = getattr(w, name)
+    return value(*args) if callable(value) else value

@@ -155,3 +155,13 @@ def test_broadcast_to_errors():
     with pytest.raises(ValueError, match=r"broadcast_to: an input of shape \(2, 3\) does not stretch to \(2, 4\)"):
         arithmetic.broadcast_to(np.ones((2, 3)), (2, 4))
     assert arithmetic.broadcast_to(np.ones(()), 3).shape == (3,)
+
+
+def test_sum_to_refuses_shapes_that_do_not_stretch():
+    for shape in ((3, 4), (4,), (1, 1, 12), (2, 1)):
+        with pytest.raises(ValueError, match=r"sum_to: .* does not stretch to the input's shape \(1, 12\)"):
+            arithmetic.sum_to(normal(1, 12), shape)
+    assert arithmetic.sum_to(normal(1, 12), ()).shape == ()
+    assert arithmetic.sum_to(normal(1, 12), 12).shape == (12,)
+    x = arithmetic.sum_to(normal(3), (3,))
+    assert arithmetic.sum_to(x, (3,)) is x
