@@ -1,11 +1,14 @@
 """The tape and the walk backwards: depth, sharing, freeing, and values that change behind the tape's back."""
 
+import contextlib
 import gc
 import threading
 import weakref
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minitorch_flux as flux
 from minitorch_flux.autograd import Param, TapeError, Tensor, operation
@@ -361,6 +364,13 @@ def test_debug_raises_no_false_alarm():
             y.backward()
             z = flux.tensor(np.zeros((0, 3)), requires_grad=True)
             (z * z).sum().backward()
+        pictures = np.ones((3, 2, 8, 8), np.float32)
+        convolutional = flux.Chain(flux.Conv((3, 3), 2, 4, flux.gelu, pad=1), flux.MaxPool((2, 2)),
+                                   flux.Conv((3, 3), 4, 4, flux.relu), flux.flatten, flux.Dense(16, 3))
+        opt = flux.setup(flux.Adam(), convolutional)
+        for _ in range(3):
+            loss = lambda m: flux.losses.logitcrossentropy(m(pictures), np.arange(3))  # noqa: E731
+            flux.update(opt, convolutional, flux.gradient(loss, convolutional))
 
 
 def test_debug_belongs_to_the_thread_and_ends():
@@ -400,6 +410,34 @@ def test_parameters_are_recorded_in_a_scope_only_and_tensors_anywhere():
             assert (x * 2).node is None
         assert flux.is_recording()
     assert not flux.is_recording()
+
+
+@given(st.lists(st.sampled_from(["record", "no_grad", "gradient", "fail"]), max_size=6))
+def test_the_innermost_scope_rules_and_the_one_before_comes_back(scopes):
+    w, x = Param(np.ones(1)), leaf(1.0)
+
+    def recorded():
+        return flux.is_recording(), (w * 1.0).node is not None, (x * 1.0).node is not None
+
+    wanted = {"record": (True, True, True), "gradient": (True, True, True), "no_grad": (False, False, False)}
+
+    def enter(rest, now):
+        assert recorded() == now
+        if not rest:
+            return
+        name, *rest = rest
+        if name == "fail":
+            with contextlib.suppress(KeyError), flux.record():
+                enter(rest, wanted["record"])
+                raise KeyError
+        elif name == "gradient":
+            flux.gradient(lambda t: (enter(rest, wanted[name]), t * 1.0)[1], 1.0)
+        else:
+            with getattr(flux, name)():
+                enter(rest, wanted[name])
+        assert recorded() == now
+
+    enter(scopes, (False, False, True))
 
 
 @pytest.mark.parametrize("scope", [flux.record, flux.no_grad])
@@ -487,6 +525,32 @@ def test_an_operation_without_a_second_derivative_raises():
     x = leaf(1.0)
     with pytest.raises(TapeError, match="test_first_order_only has no second derivative"):
         double(x).backward(create_graph=True)
+
+
+def test_an_ordinary_pass_calls_the_backward_function_and_a_recorded_one_the_rule():
+    calls = []
+
+    def backward(dy):
+        calls.append(type(dy))
+        return dy * 3
+
+    def rule(dy, x):
+        calls.append(type(dy))
+        assert flux.is_recording() or not isinstance(dy, Tensor) or dy.node is None
+        return dy * 3 + x * 0.0
+
+    both = operation("test_two_gradients", lambda x: x * 3, backward=backward, rule=rule)
+    only_rule = operation("test_only_a_rule", lambda x: x * 3, rule=rule)
+    one_text = operation("test_one_text", lambda x: x * 3, gradient=backward)
+    x = leaf(1.0)
+    for op, plain, recorded in ((both, np.ndarray, Tensor), (only_rule, Tensor, Tensor), (one_text, np.ndarray, Tensor)):
+        for create_graph, kind in ((False, plain), (True, recorded)):
+            calls.clear()
+            op(x).backward(create_graph=create_graph)
+            assert calls == [kind]
+            assert x.grad == 3
+            assert isinstance(x.grad, Tensor) == create_graph
+            x.grad = None
 
 
 def test_gradients_have_the_dtype_of_their_inputs():

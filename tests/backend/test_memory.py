@@ -338,6 +338,34 @@ def test_a_steady_training_step_allocates_no_new_memory():
     assert after["used"] == before["used"]  # and leaves none behind
 
 
+def test_threads_that_train_side_by_side_get_the_bits_of_one_after_the_other():
+    def work(k):
+        g = flux.Generator(k)
+        model = flux.Chain(flux.Conv((3, 3), 1, 8, flux.relu, rng=g), flux.flatten, flux.Dense(8 * 14 * 14, 10, rng=g))
+        opt = flux.setup(flux.Adam(1e-3), model)
+        x, y = np.random.default_rng(k).standard_normal((32, 1, 16, 16)).astype(np.float32), np.arange(32) % 10
+        for _ in range(8):
+            flux.update(opt, model, flux.gradient(lambda m: flux.losses.logitcrossentropy(m(x), y), model))
+        results[k].append(model.state_dict())
+
+    results = [[] for _ in range(3)]
+    before = flux.num_threads()
+    flux.set_num_threads(1)
+    try:
+        for k in range(3):
+            work(k)
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        flux.set_num_threads(before)
+    for one, other in results:
+        for key, a in one.items():
+            np.testing.assert_array_equal(a, other[key])
+
+
 # -- the end of the process --------------------------------------------------------------------------------------------
 
 
