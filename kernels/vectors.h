@@ -16,6 +16,12 @@
 //   vec_load_int(p, from, to)             the same of ints
 //   vec_store(p, v, n)                    the first n;  vec_store_int(p, v, n) likewise
 //   vec_store_every<S>(p, v, from, to)    p[l S + f] = v[f][l] for from <= l S + f < to
+//   VecPart<S> part(from, to)             the numbers from..to-1 of S registers, worked out once for many of
+//   vec_load(p, part, v)                  v[f][l] = p[l S + f] of the part, 0 elsewhere;  reads nothing else
+//   vec_store(p, v, part)                 p[l S + f] = v[f][l] of the part
+//   VecPart<S>(from, to)                  the numbers from..to-1 of S registers, worked out once for many of
+//   vec_load(p, part, v)                  v[f][l] = p[l S + f] of the part, 0 elsewhere;  reads nothing else
+//   vec_store(p, v, part)                 p[l S + f] = v[f][l] of the part
 //   vec_sum(v)                            the sum of all
 #define VEC_PARTS(n, m) (((n) * (m) + VEC_FREE - 1) / VEC_FREE)
 #define VEC_SPLIT(n, m) (((n) + VEC_PARTS(n, m) - 1) / VEC_PARTS(n, m))
@@ -59,34 +65,40 @@ template <class E> DEVICE void vec_store(E* p, Vec v, int from, int to) {
 #define VEC_MASKS
 typedef float Floats __attribute__((vector_size(64)));
 typedef double Doubles __attribute__((vector_size(64)));
-DEVICE unsigned vec_mask(int from, int to) { return ((1u << vec_within(to)) - 1) & ~((1u << vec_within(from)) - 1); }
-DEVICE Vec vec_load(const float* p, int from, int to) { return (Vec)__builtin_ia32_loadups512_mask(p, Floats{}, (unsigned short)vec_mask(from, to)); }
-DEVICE Vec vec_load(const double* p, int from, int to) { return (Vec)__builtin_ia32_loadupd512_mask(p, Doubles{}, (unsigned char)vec_mask(from, to)); }
-DEVICE void vec_store(float* p, Vec v, int from, int to) { __builtin_ia32_storeups512_mask(p, (Floats)v, (unsigned short)vec_mask(from, to)); }
-DEVICE void vec_store(double* p, Vec v, int from, int to) { __builtin_ia32_storeupd512_mask(p, (Doubles)v, (unsigned char)vec_mask(from, to)); }
+struct VecMask { unsigned bits; };
+DEVICE VecMask vec_mask(int from, int to) { return {((1u << vec_within(to)) - 1) & ~((1u << vec_within(from)) - 1)}; }
+DEVICE Vec vec_load(const float* p, VecMask m) { return (Vec)__builtin_ia32_loadups512_mask(p, Floats{}, (unsigned short)m.bits); }
+DEVICE Vec vec_load(const double* p, VecMask m) { return (Vec)__builtin_ia32_loadupd512_mask(p, Doubles{}, (unsigned char)m.bits); }
+DEVICE void vec_store(float* p, Vec v, VecMask m) { __builtin_ia32_storeups512_mask(p, (Floats)v, (unsigned short)m.bits); }
+DEVICE void vec_store(double* p, Vec v, VecMask m) { __builtin_ia32_storeupd512_mask(p, (Doubles)v, (unsigned char)m.bits); }
 #elif defined(__AVX__) && __has_builtin(__builtin_ia32_maskloadps256) && __has_builtin(__builtin_ia32_maskstoreps256)
 #define VEC_MASKS
 typedef float Floats __attribute__((vector_size(32)));
 typedef double Doubles __attribute__((vector_size(32)));
 typedef int Ints __attribute__((vector_size(32)));
 typedef long long Longs __attribute__((vector_size(32)));
-DEVICE VecInt vec_mask(int from, int to) { return (vec_index() >= from) & (vec_index() < to); }
-DEVICE Vec vec_load(const float* p, int from, int to) { return (Vec)__builtin_ia32_maskloadps256((const Floats*)p, (Ints)vec_mask(from, to)); }
-DEVICE Vec vec_load(const double* p, int from, int to) { return (Vec)__builtin_ia32_maskloadpd256((const Doubles*)p, (Longs)vec_mask(from, to)); }
-DEVICE void vec_store(float* p, Vec v, int from, int to) { __builtin_ia32_maskstoreps256((Floats*)p, (Ints)vec_mask(from, to), (Floats)v); }
-DEVICE void vec_store(double* p, Vec v, int from, int to) { __builtin_ia32_maskstorepd256((Doubles*)p, (Longs)vec_mask(from, to), (Doubles)v); }
+struct VecMask { VecInt lanes; };
+DEVICE VecMask vec_mask(int from, int to) { return {(vec_index() >= from) & (vec_index() < to)}; }
+DEVICE Vec vec_load(const float* p, VecMask m) { return (Vec)__builtin_ia32_maskloadps256((const Floats*)p, (Ints)m.lanes); }
+DEVICE Vec vec_load(const double* p, VecMask m) { return (Vec)__builtin_ia32_maskloadpd256((const Doubles*)p, (Longs)m.lanes); }
+DEVICE void vec_store(float* p, Vec v, VecMask m) { __builtin_ia32_maskstoreps256((Floats*)p, (Ints)m.lanes, (Floats)v); }
+DEVICE void vec_store(double* p, Vec v, VecMask m) { __builtin_ia32_maskstorepd256((Doubles*)p, (Longs)m.lanes, (Doubles)v); }
 #endif
 #endif
 #ifndef VEC_MASKS
-DEVICE Vec vec_load(const ACC* p, int from, int to) {
-    if (from <= 0 && to >= VL) return *(const Vec*)p;
-    return vec_load<ACC>(p, from, to);
+struct VecMask { int from, to; };
+DEVICE VecMask vec_mask(int from, int to) { return {from, to}; }
+DEVICE Vec vec_load(const ACC* p, VecMask m) {
+    if (m.from <= 0 && m.to >= VL) return *(const Vec*)p;
+    return vec_load<ACC>(p, m.from, m.to);
 }
-DEVICE void vec_store(ACC* p, Vec v, int from, int to) {
-    if (from <= 0 && to >= VL) *(Vec*)p = v;
-    else vec_store<ACC>(p, v, from, to);
+DEVICE void vec_store(ACC* p, Vec v, VecMask m) {
+    if (m.from <= 0 && m.to >= VL) *(Vec*)p = v;
+    else vec_store<ACC>(p, v, m.from, m.to);
 }
 #endif
+DEVICE Vec vec_load(const ACC* p, int from, int to) { return vec_load(p, vec_mask(from, to)); }
+DEVICE void vec_store(ACC* p, Vec v, int from, int to) { vec_store(p, v, vec_mask(from, to)); }
 DEVICE Vec vec_load(const ACC* p) { return *(const Vec*)p; }
 template <class E> DEVICE Vec vec_load(const E* p) { return vec_load(p, 0, VL); }
 template <class E> DEVICE Vec vec_load(const E* p, int n) { return vec_load(p, 0, n); }
@@ -127,10 +139,35 @@ template <int S, class E> DEVICE void vec_store_every(E* p, const Vec (&v)[S], i
     }
     for (int k = from < 0 ? 0 : from; k < S * VL && k < to; ++k) p[k] = E(v[k % S][k / S]);
 }
+template <int S> struct VecPart {
+    VecMask mask[S];
+    DEVICE_MEMBER VecPart() {}
+    DEVICE_MEMBER VecPart(int from, int to) { UNROLL for (int i = 0; i < S; ++i) mask[i] = vec_mask(from - i * VL, to - i * VL); }
+};
+template <int S> DEVICE void vec_load(const ACC* p, const VecPart<S>& part, Vec (&v)[S]) {
+    Vec a[S];
+    UNROLL for (int i = 0; i < S; ++i) a[i] = vec_load(p + i * VL, part.mask[i]);
+    if (S == 1) v[0] = a[0];
+    else if (S == 2) {
+        v[0] = vec_shuffle(a[0], a[S - 1], 2 * vec_index());
+        v[S - 1] = vec_shuffle(a[0], a[S - 1], 2 * vec_index() + 1);
+    } else
+        for (int k = 0; k < S * VL; ++k) v[k % S][k / S] = a[k / VL][k % VL];
+}
+template <int S> DEVICE void vec_store(ACC* p, const Vec (&v)[S], const VecPart<S>& part) {
+    Vec a[S];
+    if (S == 1) a[0] = v[0];
+    else if (S == 2) {
+        const VecInt half = vec_index() / 2 + vec_index() % 2 * VL;
+        a[0] = vec_shuffle(v[0], v[S - 1], half);
+        a[S - 1] = vec_shuffle(v[0], v[S - 1], half + VL / 2);
+    } else
+        for (int k = 0; k < S * VL; ++k) a[k / VL][k % VL] = v[k % S][k / S];
+    UNROLL for (int i = 0; i < S; ++i) vec_store(p + i * VL, a[i], part.mask[i]);
+}
 DEVICE ACC vec_sum(Vec v) {
-    ACC s = 0;
-    for (int l = 0; l < VL; ++l) s += v[l];
-    return s;
+    UNROLL for (int half = VL / 2; half; half /= 2) v += vec_shuffle(v, v, vec_index() + half);
+    return v[0];
 }
 #else
 #define VL 1
@@ -148,6 +185,17 @@ DEVICE void vec_store(T* p, Vec v, int) { *p = T(v); }
 DEVICE void vec_store_int(int* p, VecInt v, int) { *p = v; }
 template <int S> DEVICE void vec_store_every(T* p, const Vec (&v)[S], int from, int to) {
     for (int f = 0; f < S; ++f) if (f >= from && f < to) p[f] = T(v[f]);
+}
+template <int S> struct VecPart {
+    int from, to;
+    DEVICE_MEMBER VecPart() {}
+    DEVICE_MEMBER VecPart(int from, int to) : from(from), to(to) {}
+};
+template <int S> DEVICE void vec_load(const T* p, const VecPart<S>& part, Vec (&v)[S]) {
+    UNROLL for (int f = 0; f < S; ++f) v[f] = f >= part.from && f < part.to ? ACC(p[f]) : ACC(0);
+}
+template <int S> DEVICE void vec_store(T* p, const Vec (&v)[S], const VecPart<S>& part) {
+    UNROLL for (int f = 0; f < S; ++f) if (f >= part.from && f < part.to) p[f] = T(v[f]);
 }
 DEVICE ACC vec_sum(Vec v) { return v; }
 #endif

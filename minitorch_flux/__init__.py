@@ -31,9 +31,16 @@ from .autograd import (
 )
 from .backend import DeviceError, Generator, free_memory, memory_stats, seed, use_kernels
 from .backend.threads import num_threads, set_num_threads
+from .nn.attention_layers import MultiHeadAttention
+from .nn.cells import GRUCell, GRUv3Cell, LSTMCell, RNNCell
 from .nn.chain import Chain, activations
-from .nn.convolutions import Conv
+from .nn.combinations import Maxout, PairwiseFusion, Parallel, SkipConnection
+from .nn.conversions import bf16, f16, f32, f64
+from .nn.convolutions import Conv, CrossCor
 from .nn.dense import Dense
+from .nn.depthwise_convolutions import DepthwiseConv
+from .nn.dropouts import AlphaDropout, Dropout
+from .nn.embeddings import Embedding, EmbeddingBag
 from .nn.initialisers import (
     glorot_normal,
     glorot_uniform,
@@ -50,8 +57,14 @@ from .nn.initialisers import (
     uniform_init,
     zeros,
 )
+from .nn.layer_norms import LayerNorm, LayerNormV2, RMSNorm
+from .nn.layouts import WHCN
+from .nn.lazy_sizes import build
+from .nn.models_state import loadmodel, state
 from .nn.module import Module, testmode, trainmode, zero_grad
 from .nn.moving import cpu, gpu
+from .nn.norms import BatchNorm, GroupNorm, InstanceNorm
+from .nn.output_sizes import outputsize
 from .nn.pools import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
@@ -61,6 +74,12 @@ from .nn.pools import (
     MaxPool,
     MeanPool,
 )
+from .nn.recurrence import Recur, reset, truncate
+from .nn.recurrent_layers import GRU, LSTM, RNN, GRUv3
+from .nn.scales import Bilinear, Scale
+from .nn.transposed_convolutions import ConvTranspose
+from .nn.upsamples import PixelShuffle, Upsample
+from .nn.weight_norms import WeightNorm
 from .ops.adaptive_pooling import adaptive_maxpool, adaptive_meanpool
 from .ops.arithmetic import (
     absolute,
@@ -80,6 +99,7 @@ from .ops.arithmetic import (
 from .ops.arithmetic import (
     round as round,
 )
+from .ops.attention import dot_product_attention
 from .ops.comparisons import (
     allclose,
     array_equal,
@@ -110,6 +130,7 @@ from .ops.comparisons import (
 from .ops.contractions import einsum
 from .ops.convolution import conv
 from .ops.diagonals import diag, diagonal, tril, triu
+from .ops.dropouts import alpha_dropout, dropout
 from .ops.elementary import (
     arccos,
     arccosh,
@@ -209,6 +230,8 @@ from .ops.softmaxes import logsoftmax, logsumexp, softmax
 from .ops.sorting import argsort, sort, topk
 from .ops.special import erf, xlogy
 from .ops.statistics import median, norm, std, var
+from .ops.transposed_convolution import conv_transpose
+from .ops.upsampling import pixel_shuffle, upsample_bicubic, upsample_linear, upsample_nearest
 from .optimisers import (
     AccumGrad,
     AdaBelief,
@@ -267,6 +290,10 @@ abs = absolute  # NumPy's other name, as flux.abs
 
 # Of the public names only those that would shadow a builtin (abs, all, any, max, min, round, sum) are left out.
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "WHCN",
     "AMSGrad",
     "AccumGrad",
     "AdaBelief",
@@ -277,6 +304,9 @@ __all__ = [
     "AdamW",
     "AdaptiveMaxPool",
     "AdaptiveMeanPool",
+    "AlphaDropout",
+    "BatchNorm",
+    "Bilinear",
     "Buffer",
     "CSVLog",
     "Callback",
@@ -286,38 +316,64 @@ __all__ = [
     "ClipGrad",
     "ClipNorm",
     "Conv",
+    "ConvTranspose",
+    "CrossCor",
     "DataLoader",
     "Dense",
+    "DepthwiseConv",
     "Descent",
     "DeviceError",
+    "Dropout",
     "EarlyStopping",
+    "Embedding",
+    "EmbeddingBag",
     "Evaluate",
     "FileError",
+    "GRUCell",
+    "GRUv3",
+    "GRUv3Cell",
     "Generator",
     "GlobalMaxPool",
     "GlobalMeanPool",
+    "GroupNorm",
+    "InstanceNorm",
     "JSONLog",
+    "LSTMCell",
+    "LayerNorm",
+    "LayerNormV2",
     "Lion",
     "LpPool",
     "MaxPool",
+    "Maxout",
     "MeanPool",
     "Module",
     "Momentum",
+    "MultiHeadAttention",
     "NAdam",
     "Nesterov",
     "OptimiserChain",
+    "PairwiseFusion",
+    "Parallel",
     "Param",
+    "PixelShuffle",
     "Progress",
     "RAdam",
+    "RMSNorm",
     "RMSProp",
+    "RNNCell",
+    "Recur",
     "SamePad",
+    "Scale",
     "Schedule",
+    "SkipConnection",
     "StopOnNonFinite",
     "StopOnSignal",
     "TapeError",
     "Tensor",
     "TrainState",
+    "Upsample",
     "WeightDecay",
+    "WeightNorm",
     "absolute",
     "accuracy",
     "activations",
@@ -326,6 +382,7 @@ __all__ = [
     "add",
     "adjust",
     "allclose",
+    "alpha_dropout",
     "amax",
     "amin",
     "arccos",
@@ -343,11 +400,13 @@ __all__ = [
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
+    "bf16",
     "bias_act",
     "bitwise_and",
     "bitwise_or",
     "bitwise_xor",
     "broadcast_to",
+    "build",
     "cat",
     "cbrt",
     "ceil",
@@ -358,6 +417,7 @@ __all__ = [
     "concatenate",
     "confusion_matrix",
     "conv",
+    "conv_transpose",
     "copy",
     "cos",
     "cosh",
@@ -372,6 +432,8 @@ __all__ = [
     "diagonal",
     "divide",
     "dot",
+    "dot_product_attention",
+    "dropout",
     "dstack",
     "einsum",
     "elu",
@@ -382,6 +444,9 @@ __all__ = [
     "exp2",
     "expand_dims",
     "expm1",
+    "f16",
+    "f32",
+    "f64",
     "flatten",
     "flip",
     "floor",
@@ -426,6 +491,7 @@ __all__ = [
     "lisht",
     "load",
     "load_checkpoint",
+    "loadmodel",
     "log",
     "log1p",
     "log2",
@@ -465,11 +531,14 @@ __all__ = [
     "onehot",
     "onehotbatch",
     "ones",
+    "onnx",
     "orthogonal",
     "outer",
+    "outputsize",
     "pad",
     "pad_constant",
     "permute",
+    "pixel_shuffle",
     "power",
     "predict",
     "prod",
@@ -481,6 +550,7 @@ __all__ = [
     "relu6",
     "remainder",
     "repeat",
+    "reset",
     "reshape",
     "roll",
     "rot90",
@@ -511,6 +581,7 @@ __all__ = [
     "square",
     "squeeze",
     "stack",
+    "state",
     "std",
     "subtract",
     "sum_to",
@@ -534,11 +605,15 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "truncate",
     "truncated_normal",
     "unfold",
     "uniform_init",
     "unstack",
     "update",
+    "upsample_bicubic",
+    "upsample_linear",
+    "upsample_nearest",
     "use_kernels",
     "var",
     "vdot",
@@ -578,6 +653,7 @@ _LATER = {
     "onecold": "data",
     "onehot": "data",
     "onehotbatch": "data",
+    "onnx": ".",
     "predict": "training",
     "save": "files",
     "save_checkpoint": "files",

@@ -29,7 +29,13 @@ NAMES = {
     "BatchNorm1d": "BatchNorm",
     "BatchNorm2d": "BatchNorm",
     "BatchNorm3d": "BatchNorm",
+    "InstanceNorm1d": "InstanceNorm",
     "InstanceNorm2d": "InstanceNorm",
+    "InstanceNorm3d": "InstanceNorm",
+    "UpsamplingNearest2d": "Upsample('nearest')",
+    "UpsamplingBilinear2d": "Upsample('bilinear', align_corners=True)",
+    "interpolate": "upsample_nearest or upsample_linear",
+    "weight_norm": "WeightNorm(layer)",
     "Dropout2d": "Dropout(p, axis=...)",
     "MultiheadAttention": "MultiHeadAttention",
     "Flatten": "flatten",
@@ -62,6 +68,9 @@ NAMES = {
     "manual_seed": "seed",
     "Optimiser": "setup",
     "params": "a model's .parameters()",
+    "Recurrence": "Recur",
+    "pack_padded_sequence": "LSTM(...)(x, lengths=...)",
+    "pad_packed_sequence": "LSTM(...)(x, lengths=...)",
 }
 """Public names of Flux.jl and PyTorch that are spelled differently here."""
 
@@ -78,10 +87,18 @@ KEYWORDS = {
     "in_features": "the first argument",
     "out_features": "the second argument",
     "num_features": "the first argument",
+    "input_size": "the first argument",
+    "hidden_size": "the second argument",
     "output_padding": "outpad",
     "num_heads": "nheads",
     "track_running_stats": "track_stats",
     "elementwise_affine": "affine",
+    "num_channels": "the first argument",
+    "normalized_shape": "the first argument",
+    "scale_factor": "scale",
+    "upscale_factor": "the first argument",
+    "in1_features": "the pair (in1, in2)",
+    "in2_features": "the pair (in1, in2)",
     "num_groups": "the second argument",
     "num_embeddings": "the first argument",
     "embedding_dim": "the second argument",
@@ -104,6 +121,8 @@ KEYWORDS = {
     "initb": "init_bias",
     "init_w": "init",
     "init_b": "init_bias",
+    "initβ": "init_beta",
+    "initγ": "init_gamma",
 }
 """Keywords of other frameworks and what says the same here."""
 

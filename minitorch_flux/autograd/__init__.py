@@ -4,7 +4,7 @@
 from .custom import custom_gradient
 from .node import TapeError
 from .operations import OPERATIONS, Operation, operation
-from .recording import debug, is_recording, no_grad, record
+from .recording import debug, is_outlining, is_recording, no_grad, outlining, record
 from .tensors import Buffer, Param, Tensor, tensor
 from .transforms import alias, gradient, hessian, jacobian, vjp, withgradient
 from .tree import Gradients, Structure, parameters
@@ -23,10 +23,12 @@ __all__ = [
     "debug",
     "gradient",
     "hessian",
+    "is_outlining",
     "is_recording",
     "jacobian",
     "no_grad",
     "operation",
+    "outlining",
     "parameters",
     "record",
     "tensor",

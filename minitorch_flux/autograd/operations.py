@@ -37,11 +37,12 @@ from ..backend import (
     is_float,
     is_number,
     is_view,
+    outline_of,
     read_only,
     refuse_complex,
 )
 from .node import Node, TapeError, checksum_of, next_order
-from .recording import state
+from .recording import OFF, state
 from .tensors import Tensor
 
 OPERATIONS: dict[str, Operation] = {}
@@ -101,6 +102,8 @@ class Operation:
                 arrays.append(x.data)
             else:
                 arrays.append(_plain_input(x, self.name))
+        if level < OFF:
+            arrays = [outline_of(a) for a in arrays]
         result = self.forward(*arrays, **static)
         if self.outputs != 1:
             return self._outputs(result, inputs, arrays, static, recorded, level)

@@ -2,21 +2,32 @@
 
 Every tensor has a ``track``: 0 constant, 1 a parameter (recorded inside a recording scope only), 2 the user's own
 ``tensor(..., requires_grad=True)`` and everything computed from recorded tensors. Every thread has a level: 0 inside
-``no_grad``, 1 ordinarily, 2 inside a recording scope. A tensor is recorded where ``track + level > 2``.
+``no_grad``, 1 ordinarily, 2 inside a recording scope (and -1 where only shapes are followed: backend/outlines.py).
+A tensor is recorded where ``track + level > 2``.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-OFF, PLAIN, RECORDING = 0, 1, 2
+from ..backend import outline_scopes, use_kernels
+
+OUTLINE, OFF, PLAIN, RECORDING = -1, 0, 1, 2
+
+
+class Scope:
+    """The outermost recording scope that is open in a thread: an object that is nothing but itself."""
+
+    __slots__ = ()
 
 
 class _State(threading.local):
     level = PLAIN
     debug = False
+    scope: Scope | None = None
+    journal: list[Callable[[], None]] | None = None
 
     def __init__(self) -> None:  # runs once in every thread
         self.before: list[int] = []  # the levels around the scopes that are open, the outermost first
@@ -39,9 +50,13 @@ class at_level:  # a class: a generator would cost a microsecond more
     def __enter__(self) -> None:
         state.before.append(state.level)
         state.level = self.level
+        if self.level == RECORDING and state.scope is None:
+            state.scope = Scope()
 
     def __exit__(self, *error: object) -> None:
         state.level = state.before.pop()
+        if state.scope is not None and state.level != RECORDING and RECORDING not in state.before:
+            state.scope = None
 
 
 def record() -> at_level:
@@ -57,9 +72,44 @@ def no_grad() -> at_level:
     return at_level(OFF)
 
 
+@contextmanager
+def outlining() -> Iterator[None]:
+    """``with outlining():`` operations work on outlines: they follow shapes and dtypes and compute nothing."""
+    with outline_scopes, use_kernels(False), at_level(OUTLINE):
+        yield
+
+
+def is_outlining() -> bool:
+    """True where this thread follows shapes only."""
+    return state.level == OUTLINE
+
+
 def is_recording() -> bool:
     """True inside a recording scope of this thread: what *automatic* train mode asks."""
     return state.level == RECORDING
+
+
+def current_scope() -> Scope | None:
+    """The outermost recording scope of this thread, also from inside ``no_grad``; None outside of any."""
+    return state.scope
+
+
+@contextmanager
+def undoing() -> Iterator[None]:
+    """``with undoing():`` what layers note with ``note`` is undone afterwards: recurrent state is as it was."""
+    before, state.journal = state.journal, []
+    try:
+        yield
+    finally:
+        journal, state.journal = state.journal, before
+        for undo in reversed(journal):
+            undo()
+
+
+def note(undo: Callable[[], None]) -> None:
+    """How to undo a change of a layer's state that is about to be made; see ``undoing``."""
+    if state.journal is not None:
+        state.journal.append(undo)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backend import as_array, device_of, is_array, is_float, to_device, use_kernels
 from ..backend.generator import Generator, default_generator
-from .recording import record
+from .recording import record, undoing
 from .tensors import Param, Tensor
 from .transforms import gradient
 from .tree import Structure, items
@@ -136,7 +136,9 @@ class Subject:
                 if hasattr(s, "active"):
                     s.active = setting.train
         try:
-            with use_kernels(setting.kernels):
+            with use_kernels(setting.kernels), undoing():
+                for s in self.structures.values():
+                    s._carry(setting.device)
                 yield [a if leaf.param is None else leaf.param for leaf, a in zip(self.leaves, arrays, strict=True)]
         finally:
             self.restore()

@@ -13,7 +13,7 @@ import numpy as np
 from ..backend import array_module, as_array, is_array, is_float, read_only
 from .node import next_order
 from .operations import operation
-from .recording import OFF, RECORDING, at_level, state
+from .recording import OFF, RECORDING, at_level, state, undoing
 from .tensors import Param, Tensor
 from .tree import Structure, lift, mirror, same_kind
 from .walk import own, pull_back, seed_gradient
@@ -192,13 +192,17 @@ def jacobian(f: Callable[..., Any], x: Any) -> Any:
 
 
 def hessian(f: Callable[..., Any], x: Any) -> Any:
-    """The Hessian of ``f``, a single number, at the array ``x``: ``H[i..., j...]``, shape ``x.shape + x.shape``."""
+    """The Hessian of ``f``, a single number, at the array ``x``: ``H[i..., j...]``, shape ``x.shape + x.shape``.
+
+    Recurrent layers are left in the state in which they were.
+    """
 
     def first(t: Any) -> Any:
         g = _withgradient("hessian", f, (t,))[1]
         return t * 0.0 if g is None else g  # None: of a parameter that the value does not depend on
 
-    return _jacobian("hessian", first, x)
+    with undoing():
+        return _jacobian("hessian", first, x)
 
 
 def _jacobian(name: str, f: Callable[..., Any], x: Any) -> Any:

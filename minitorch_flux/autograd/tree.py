@@ -18,12 +18,16 @@ class Structure:
     """An object with named children: attributes that are parameters, buffers, structures or containers of them."""
 
     _indexed = False  # whether ``structure[i]`` is its i-th child, as for Chain and its kin
+    _open = False  # whether it waits for an input to tell its size; then it has no parts yet
 
     def children(self) -> Iterator[tuple[str, Any]]:
         """The name and value of every attribute that holds parameters, buffers or other structures."""
         for name, value in vars(self).items():
             if isinstance(value, _PARTS) or (isinstance(value, _CONTAINERS) and _holds(value)):
                 yield name, value
+
+    def _carry(self, device: str) -> None:
+        """Move what the object remembers between its calls; its children are moved by the one who calls this."""
 
 
 _PARTS, _CONTAINERS = (Tensor, Structure), (list, tuple, dict)  # tuples: a union would be built anew for every question
@@ -126,6 +130,8 @@ def mirror(x: Any, gradient_of: Callable[[Tensor], Any], done: dict[int, Any] | 
     if isinstance(x, Structure):
         if id(x) not in done:
             done[id(x)] = None
+            if x._open:  # the value did not pass through it
+                return None
             parts = {
                 name: gradient_of(value) if isinstance(value, Tensor) else mirror(value, gradient_of, done)
                 for name, value in x.children()

@@ -19,6 +19,8 @@ from .dispatch import FUNCTIONS, ArrayFunction, array_function, kernels_enabled,
 from .dtypes import DEFAULT, accumulator, is_float, is_number, refuse_complex
 from .generator import Generator, default_generator, resolve_rng, seed
 from .memory import empty, empty_like, free_memory, is_whole, memory_stats
+from .outlines import Outline, OutlineError, is_outline, outline_of
+from .outlines import scopes as outline_scopes
 
 __all__ = [
     "DEFAULT",
@@ -28,6 +30,8 @@ __all__ = [
     "ArrayFunction",
     "DeviceError",
     "Generator",
+    "Outline",
+    "OutlineError",
     "accumulator",
     "address_of",
     "array_function",
@@ -42,10 +46,13 @@ __all__ = [
     "is_array",
     "is_float",
     "is_number",
+    "is_outline",
     "is_view",
     "is_whole",
     "kernels_enabled",
     "memory_stats",
+    "outline_of",
+    "outline_scopes",
     "parse_device",
     "read_only",
     "refuse_complex",

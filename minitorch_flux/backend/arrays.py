@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import outlines
 from .dtypes import is_number
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -40,12 +41,16 @@ def array_module(*arrays: Any) -> ModuleType:
         for a in arrays:
             if isinstance(a, cupy.ndarray):
                 return cupy
+    if outlines.scopes.count:
+        for a in arrays:
+            if type(a) is outlines.Outline:
+                return outlines.outlines  # type: ignore[return-value]
     return np
 
 
 def is_array(x: Any) -> bool:
-    """True for a NumPy or CuPy array (not for a Tensor, a number or a list)."""
-    if isinstance(x, np.ndarray):
+    """True for a NumPy or CuPy array, or the outline of one (not for a Tensor, a number or a list)."""
+    if isinstance(x, np.ndarray) or type(x) is outlines.Outline:
         return True
     cupy = _loaded_cupy()
     return cupy is not None and isinstance(x, cupy.ndarray)
@@ -53,7 +58,7 @@ def is_array(x: Any) -> bool:
 
 def device_of(x: Array) -> str:
     """``"cpu"`` or ``"cuda:0"``, ``"cuda:1"``, ... for an array."""
-    return "cpu" if isinstance(x, np.ndarray) else f"cuda:{x.device.id}"
+    return "cpu" if isinstance(x, np.ndarray | outlines.Outline) else f"cuda:{x.device.id}"
 
 
 def address_of(x: Array) -> int:
@@ -108,7 +113,7 @@ def same_device(name: str, arrays: tuple[Any, ...]) -> None:
     """Raise DeviceError, naming both arguments, when arrays live on different devices."""
     first = None
     for i, a in enumerate(arrays):
-        if not is_array(a):
+        if not is_array(a) or type(a) is outlines.Outline:
             continue
         if first is None:
             first = (i, a)
@@ -152,7 +157,7 @@ def to_device(x: Array, device: str) -> Array:
     """The array on ``device``: itself when it already lives there, a copy otherwise."""
     index = parse_device(device)
     if index is None:
-        return x if isinstance(x, np.ndarray) else x.get()
+        return x if isinstance(x, np.ndarray | outlines.Outline) else x.get()
     cupy = find_cupy()
     count = cupy.cuda.runtime.getDeviceCount()
     if index >= count:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .arrays import _loaded_cupy, same_device
+from .outlines import is_outline
 
 FUNCTIONS: dict[str, ArrayFunction] = {}
 """Every array function of the library by name."""
@@ -39,6 +40,7 @@ class ArrayFunction:
         self.reference = reference
         self.launcher: Callable[..., Any] | None = None
         self.accepts = ""
+        self.outline: Callable[..., Any] | None = None
         self.launches = 0
         if self.name in FUNCTIONS:
             raise ValueError(f"there are two array functions called {self.name!r}")
@@ -52,6 +54,8 @@ class ArrayFunction:
             if y is not NotImplemented:
                 self.launches += 1
                 return y
+        if self.outline is not None and any(is_outline(a) for a in args):
+            return self.outline(*args, **keywords)
         return self.reference(*args, **keywords)
 
     def kernel(self, accepts: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -62,6 +66,11 @@ class ArrayFunction:
             return launcher
 
         return register
+
+    def outlined(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: what this function makes of outlines, where its reference looks at numbers (or is slow)."""
+        self.outline = rule
+        return rule
 
     def __repr__(self) -> str:
         kernel = f", kernel: {self.accepts}" if self.launcher else ""

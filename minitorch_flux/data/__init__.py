@@ -9,16 +9,21 @@ from .idx import mnist_idx, read_idx
 from .labels import onecold, onehot, onehotbatch
 from .loaders import DataLoader
 from .splitting import splitobs
+from .surnames import NameDataset, NameSplit, encode_names, names
 
 __all__ = [
     "DataLoader",
     "ImageDataset",
+    "NameDataset",
+    "NameSplit",
     "Split",
     "cifar10",
     "cutout",
     "digits",
+    "encode_names",
     "fashion_mnist",
     "mnist_idx",
+    "names",
     "normalise",
     "onecold",
     "onehot",

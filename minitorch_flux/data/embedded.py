@@ -1,4 +1,4 @@
-"""The datasets inside the package: two npz files, verified by their sha256 and never unpickled.
+"""The datasets inside the package: files that are verified by their sha256 and never unpickled.
 
 ``LICENSES.md`` beside them says where they come from; ``python -m minitorch_flux.data.embed`` makes them again.
 """
@@ -16,8 +16,9 @@ import numpy as np
 from .datasets import ImageDataset, dtype_name, make_split
 
 SHA256 = {
-    "digits": "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e",
-    "fashion_mini": "0c6c4b2f5ee9fbf5f326f31791a60a6055cc4907064e13517e35ec26e2345a6a",
+    "digits.npz": "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e",
+    "fashion_mini.npz": "0c6c4b2f5ee9fbf5f326f31791a60a6055cc4907064e13517e35ec26e2345a6a",
+    "names.txt": "afd18b939729b97a3ba09af1e935b4551e27d2dcae3299cef5bfa77defc5f791",
 }
 SCALE = 16.0  # the digits' pixels are 0 to 16
 MEAN, STD = (0.3051,), (0.3762,)  # of the digits' training images
@@ -25,18 +26,18 @@ EVERY = 5  # in every class each fifth digit is a test image
 
 
 @functools.cache
-def _read(name: str) -> bytes:
-    """The file, verified once in a process; the compressed bytes are what is kept."""
-    data = Path(__file__).with_name(f"{name}.npz").read_bytes()
+def read_embedded(name: str) -> bytes:
+    """The bytes of an embedded file, verified once in a process; they, compressed as they are, are kept."""
+    data = Path(__file__).with_name(name).read_bytes()
     if (digest := hashlib.sha256(data).hexdigest()) != SHA256[name]:
-        raise ValueError(f"{name}.npz inside the package has the sha256 {digest}, expected {SHA256[name]}: the "
+        raise ValueError(f"{name} inside the package has the sha256 {digest}, expected {SHA256[name]}: the "
                          "installation is damaged; install minitorch-flux again")
     return data
 
 
 def load_embedded(name: str) -> dict[str, np.ndarray]:
-    """The arrays of an embedded file by name; fresh ones on every call."""
-    with np.load(io.BytesIO(_read(name)), allow_pickle=False) as stored:
+    """The arrays of the embedded ``{name}.npz``; fresh ones on every call."""
+    with np.load(io.BytesIO(read_embedded(f"{name}.npz")), allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
 
 

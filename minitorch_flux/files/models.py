@@ -10,7 +10,7 @@ import numpy as np
 
 from ..autograd import Structure, Tensor
 from ..backend import is_array, to_device
-from ..nn.state import load_state_dict, state_dict
+from ..nn.state_dicts import load_state_dict, state_dict
 from .checkpoints import CHECKPOINT
 from .formats import FileError, read_arrays, write_arrays
 

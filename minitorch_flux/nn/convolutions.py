@@ -1,4 +1,4 @@
-"""Conv, the convolutional layer."""
+"""Conv and CrossCor, the convolutional layers, and what all layers that convolve share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from ..autograd import Param, Tensor
 from ..backend import is_array
 from ..ops.convolution import conv_bias_act
-from ..ops.geometry import window
-from ..ops.nonlinearities import activation_of, identity
+from ..ops.geometry import Window, window
+from ..ops.nonlinearities import Activation, activation_of, identity
 from .initialisers import glorot_uniform, zeros
 from .inputs import as_input, bias_parameter, drawn, layer_name, weights_from, whole
+from .lazy_sizes import open_size
 from .module import Module
 
 
@@ -29,7 +30,121 @@ def channel_pair(layer: str, sizes: tuple[Any, ...]) -> tuple[int, int, list[Any
     return inputs, outputs, rest
 
 
-class Conv(Module):
+class Convolution(Module):
+    """What Conv, ConvTranspose, DepthwiseConv and CrossCor share: weights, checks, the call and printing.
+
+    A layer calls ``_build`` from its ``__init__``, keeps its own arguments, and says how its weight lies: ``_axes``
+    names its first two axes, ``_shape`` gives them, ``in_`` and ``out`` read the channels off, ``_apply`` convolves.
+    """
+
+    weight: Param
+    bias: Param | None
+    window: Window
+    groups: int
+    flipkernel = False
+    _axes = "out, in/groups"
+    _defaults = {"stride": 1, "pad": 0, "dilation": 1, "groups": 1, "flipkernel": False}
+
+    def _build(
+        self,
+        kernel: Any,
+        sizes: tuple[Any, ...],
+        channels: Callable[[str, tuple[Any, ...]], tuple[int, int, list[Any]]],
+        bias: Any,
+        init: Callable[..., Any],
+        init_bias: Callable[..., Any],
+        rng: Any,
+    ) -> None:
+        """Weights and activation from ``(kernel, *sizes)``: sizes to draw for, or given arrays; the keywords are kept."""
+        name, rest = type(self).__name__, list(sizes)
+        if is_array(kernel) or isinstance(kernel, Tensor):
+            weight = weights_from(kernel, None, name, "weight")
+            if weight.ndim < 3:
+                raise ValueError(f"{name}: the weight has the axes ({self._axes}, kernel...), got shape {weight.shape}")
+            if rest and (rest[0] is None or isinstance(rest[0], bool | Tensor) or is_array(rest[0])):
+                bias = rest.pop(0)
+            self._keep(weight.shape[2:])
+            self._check_weight(name, weight.shape)
+        else:
+            if not isinstance(kernel, tuple | list):
+                raise TypeError(f"{name}: the kernel is a tuple with one size per axis, such as (3, 3), got {kernel!r}")
+            inputs, outputs, rest = channels(name, sizes)
+            self._keep(kernel)  # wrong sizes are named before anything is drawn
+            if inputs % self.groups or outputs % self.groups:
+                raise ValueError(f"{name}: {inputs} input and {outputs} output channels cannot be split into {self.groups} "
+                                 "groups")
+            weight = drawn(init, (*self._shape(inputs, outputs), *self.kernel), rng, name)
+        if len(rest) > 1:
+            raise TypeError(f"{name}: unexpected arguments {rest[1:]!r}; after the activation come keywords")
+        self.activation = identity if not rest or rest[0] is None else rest[0]
+        if not callable(self.activation):
+            raise TypeError(f"{name}: the activation must be a function, got {self.activation!r}")
+        self.init, self.init_bias = init, init_bias
+        self.weight = Param(weight)
+        self.bias = bias_parameter(bias, self.weight, self.out, init_bias, name)
+
+    def _keep(self, kernel: Any) -> None:
+        """Keep the kernel's size and make the window."""
+        self.kernel = tuple(kernel)
+        self.window = self._make_window(type(self).__name__)
+        self.groups = self.window.groups
+
+    def _make_window(self, name: str) -> Window:
+        a = vars(self)
+        return window(name, self.kernel, a["stride"], a["pad"], a["dilation"], a["groups"])
+
+    def _check_weight(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise ValueError where a given weight does not fit the groups."""
+        if shape[0] % self.groups:
+            raise ValueError(f"{name}: the weight has {shape[0]} channels on axis 0, which cannot be split into "
+                             f"{self.groups} groups (weight shape {shape})")
+
+    def _shape(self, inputs: int, outputs: int) -> tuple[int, int]:
+        """The first two axes of the weight."""
+        return outputs, inputs // self.groups
+
+    @property
+    def in_(self) -> int:
+        """The number of input channels."""
+        return self.weight.shape[1] * self.groups
+
+    @property
+    def out(self) -> int:
+        """The number of output channels."""
+        return self.weight.shape[0]
+
+    def _apply(self, x: Tensor, activation: Activation) -> Tensor:
+        return conv_bias_act(x, self.weight, self.bias, self.window, activation, flipkernel=self.flipkernel)
+
+    def __call__(self, x: Any) -> Tensor:
+        x = as_input(x, self.weight, self)
+        n = len(self.kernel)
+        if x.ndim in (n + 1, n + 2) and x.shape[-n - 1] != self.in_:
+            raise ValueError(f"{layer_name(self)}: the input has {x.shape[-n - 1]} channels on axis {x.ndim - n - 1}, "
+                             f"expected {self.in_} (input shape {x.shape})")
+        act = activation_of(self.activation)
+        return self.activation(self._apply(x, identity)) if act is None else self._apply(x, act)
+
+    def _sizes(self) -> list[Any]:
+        """The channels, as they print."""
+        return [self.in_, self.out]
+
+    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        positional = [self.kernel, *self._sizes()]
+        if self.activation is not identity:
+            positional.append(self.activation)
+        keywords = {k: v for k, d in self._defaults.items() if (v := getattr(self, k)) is not d and v != d}
+        if self.bias is None:
+            keywords["bias"] = False
+        for k, d in (("init", glorot_uniform), ("init_bias", zeros)):
+            if getattr(self, k) is not d:
+                keywords[k] = getattr(self, k)
+        return positional, keywords
+
+
+@open_size("sizes", axis=lambda layer: -len(layer.kernel) - 1, multiple_of="groups",
+           saved=lambda shapes, layer: shapes["weight"][1] * layer.groups)
+class Conv(Convolution):
     """Conv(kernel, in, out, activation=identity, *, stride=1, pad=0, dilation=1, groups=1, bias=True, ...)
 
     Standard convolutional layer: ``y = activation(conv(x, weight) + bias)``, over 1 to 3 axes.
@@ -61,53 +176,36 @@ class Conv(Module):
         flipkernel: bool = False,
         rng: Any = None,
     ) -> None:
-        name = type(self).__name__
-        if is_array(kernel) or isinstance(kernel, Tensor):  # from arrays
-            weight = weights_from(kernel, None, name, "weight")
-            if weight.ndim < 3:
-                raise ValueError(f"{name}: the weight has the axes (out, in/groups, kernel...), got shape {weight.shape}")
-            rest = list(sizes)
-            if rest and (rest[0] is None or isinstance(rest[0], bool) or is_array(rest[0])):
-                bias = rest.pop(0)
-            kernel = weight.shape[2:]
-        else:
-            if not isinstance(kernel, tuple | list):
-                raise TypeError(f"{name}: the kernel is a tuple with one size per axis, such as (3, 3), got {kernel!r}")
-            inputs, outputs, rest = channel_pair(name, sizes)
-            if isinstance(groups, int) and groups > 0 and (inputs % groups or outputs % groups):
-                raise ValueError(f"{name}: {inputs} input and {outputs} output channels cannot be split into {groups} groups")
-            window(name, kernel, stride, pad, dilation, groups)  # wrong sizes are named before anything is drawn
-            weight = drawn(init, (outputs, inputs // groups, *kernel), rng, name)
-        if len(rest) > 1:
-            raise TypeError(f"{name}: unexpected arguments {rest[1:]!r}; after the activation come keywords")
-        self.activation = identity if not rest or rest[0] is None else rest[0]
-        if not callable(self.activation):
-            raise TypeError(f"{name}: the activation must be a function, got {self.activation!r}")
-        self.kernel, self.stride, self.pad, self.dilation, self.groups = tuple(kernel), stride, pad, dilation, groups
-        self.flipkernel, self.init, self.init_bias = flipkernel, init, init_bias
-        self.window = window(name, kernel, stride, pad, dilation, groups)
-        self.weight = Param(weight)
-        self.bias = bias_parameter(bias, self.weight, self.weight.shape[0], init_bias, name)
+        self.stride, self.pad, self.dilation, self.groups, self.flipkernel = stride, pad, dilation, groups, flipkernel
+        self._build(kernel, sizes, channel_pair, bias, init, init_bias, rng)
 
-    def __call__(self, x: Any) -> Tensor:
-        x = as_input(x, self.weight, self)
-        n = len(self.kernel)
-        wanted = self.weight.shape[1] * self.groups
-        if x.ndim in (n + 1, n + 2) and x.shape[-n - 1] != wanted:
-            raise ValueError(f"{layer_name(self)}: the input has {x.shape[-n - 1]} channels on axis {x.ndim - n - 1}, "
-                             f"expected {wanted} (input shape {x.shape})")
-        act = activation_of(self.activation)
-        if act is None:
-            return self.activation(conv_bias_act(x, self.weight, self.bias, self.window, flipkernel=self.flipkernel))
-        return conv_bias_act(x, self.weight, self.bias, self.window, act, flipkernel=self.flipkernel)
 
-    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        positional = [self.kernel, self.weight.shape[1] * self.groups, self.weight.shape[0]]
-        if self.activation is not identity:
-            positional.append(self.activation)
-        defaults = {"stride": 1, "pad": 0, "dilation": 1, "groups": 1, "flipkernel": False,
-                    "init": glorot_uniform, "init_bias": zeros}
-        keywords = {k: getattr(self, k) for k, d in defaults.items() if getattr(self, k) is not d and getattr(self, k) != d}
-        if self.bias is None:
-            keywords["bias"] = False
-        return positional, keywords
+@open_size("sizes", axis=lambda layer: -len(layer.kernel) - 1, multiple_of="groups",
+           saved=lambda shapes, layer: shapes["weight"][1] * layer.groups)
+class CrossCor(Convolution):
+    """CrossCor(kernel, in, out, activation=identity, *, stride=1, pad=0, dilation=1, groups=1, bias=True, ...)
+
+    Cross-correlation: ``Conv`` that never flips its kernel, by name. Arguments, shapes and weights are those of ``Conv``,
+    without ``flipkernel``. Source: Flux's ``CrossCor``.
+    """
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        if "flipkernel" in keywords:
+            raise TypeError("CrossCor never flips its kernel; Conv(..., flipkernel=True) is the layer that does")
+        return super().__new__(cls, *args, **keywords)
+
+    def __init__(
+        self,
+        kernel: Any,
+        *sizes: Any,
+        stride: Any = 1,
+        pad: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: Any = True,
+        init: Callable[..., Any] = glorot_uniform,
+        init_bias: Callable[..., Any] = zeros,
+        rng: Any = None,
+    ) -> None:
+        self.stride, self.pad, self.dilation, self.groups = stride, pad, dilation, groups
+        self._build(kernel, sizes, channel_pair, bias, init, init_bias, rng)

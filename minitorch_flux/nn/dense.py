@@ -11,9 +11,11 @@ from ..ops.dense import dense
 from ..ops.nonlinearities import activation_of, identity
 from .initialisers import glorot_uniform, zeros
 from .inputs import as_input, bias_parameter, drawn, layer_name, weights_from, whole
+from .lazy_sizes import open_size
 from .module import Module
 
 
+@open_size("in_", axis=-1, saved=lambda shapes, _: shapes["weight"][1])
 class Dense(Module):
     """Dense(in, out, activation=identity, *, bias=True, init=glorot_uniform, init_bias=zeros, rng=None)
 
@@ -25,7 +27,7 @@ class Dense(Module):
     of its weights (float32 by default) and converts real inputs to it.
 
     Raises ValueError where the last axis of the input is not ``in``, for an input without axes, and for an ``init`` that
-    gives another shape than it was asked for.
+    gives another shape than it was asked for. ``Dense(None, out)`` takes ``in`` from the first input.
     Source: Flux's ``Dense``.
     """
 

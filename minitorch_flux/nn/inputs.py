@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Param, Tensor
-from ..backend import DEFAULT, DeviceError, as_array, device_of, is_array, is_float, refuse_complex, to_device
+from ..backend import DEFAULT, DeviceError, as_array, device_of, is_array, is_float, is_outline, refuse_complex, to_device
 from . import printing
 from .module import Module
 
@@ -33,7 +35,7 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
             refuse_complex(array.dtype, layer_name(layer))
         x = Tensor(array)
     a, w = x.data, weight.data
-    if type(a) is not type(w) or (x.device != "cpu" and x.device != weight.device):
+    if (type(a) is not type(w) or (x.device != "cpu" and x.device != weight.device)) and not is_outline(a):
         raise DeviceError(
             f"{layer_name(layer)}: the input (shape {x.shape}) is on {device_of(a)}, the weights are on {device_of(w)}; "
             "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"
@@ -48,8 +50,27 @@ def whole(value: Any, what: str) -> int:
     return int(value)
 
 
+class _Drawing(threading.local):
+    on = True
+
+
+_drawing = _Drawing()
+
+
+@contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Layers that are made in the body, in this thread, have zeros without memory for weights: their arguments are tried."""
+    before, _drawing.on = _drawing.on, False
+    try:
+        yield
+    finally:
+        _drawing.on = before
+
+
 def drawn(init: Callable[..., Any], shape: tuple[int, ...], rng: Any, layer: str) -> Any:
     """The array that an initialiser draws, of the shape that was asked for; ``rng`` is passed on where there is one."""
+    if not _drawing.on:
+        return np.broadcast_to(np.zeros((), DEFAULT), shape)
     array = as_array(init(*shape) if rng is None else init(*shape, rng=rng))
     if array.shape != shape:
         raise ValueError(f"{layer}: init gave an array of shape {array.shape}, asked for {shape}")
@@ -66,15 +87,17 @@ def weights_from(array: Any, ndim: int | None, layer: str, what: str) -> Any:
 
 
 def bias_parameter(
-    bias: Any, weight: Param, size: int, init_bias: Callable[..., Any], layer: str
+    bias: Any, weight: Param, size: int | tuple[int, ...], init_bias: Callable[..., Any], layer: str
 ) -> Param | None:
-    """The bias of a layer with ``size`` outputs: True draws it by ``init_bias``, False is none, an array is taken."""
+    """The bias of a layer, of a shape (or a number of outputs): True draws it by ``init_bias``, False is none, an array is
+    taken."""
     if bias is None or bias is False:
         return None
+    shape = size if isinstance(size, tuple) else (size,)
     if bias is True:
-        array = drawn(init_bias, (size,), None, layer)
+        array = drawn(init_bias, shape, None, layer)
         return Param(to_device(array, weight.device).astype(weight.dtype, copy=False))
     array = weights_from(bias, None, layer, "bias")
-    if array.shape != (size,):
-        raise ValueError(f"{layer}: the bias has shape {array.shape}, expected ({size},)")
+    if array.shape != shape:
+        raise ValueError(f"{layer}: the bias has shape {array.shape}, expected {shape}")
     return Param(array.astype(weight.dtype, copy=False))

@@ -12,19 +12,22 @@ is a complete layer. A parameter is an attribute made by ``flux.Param(array)``, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from ..autograd import Buffer, Param, Structure, Tensor
+from ..autograd import Buffer, Param, Structure, Tensor, is_outlining, is_recording
+from ..autograd.recording import undoing
 from ..autograd.tree import items, parameters
 from ..backend import parse_device, to_device
 from ..spelling import check_keywords, known_keywords
-from .state import load_state_dict, state_dict
+from .state_dicts import load_state_dict, state_dict
 
 
 class Module(Structure):
     """The base of every layer: walking, moving, saving and printing are generic."""
 
     active: bool | None = None  # train mode: None automatic, True on, False off; see testmode
+    running: tuple[str, ...] = ()  # the attributes that calls change, such as a recurrent state
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
         if keywords and (known := known_keywords(cls.__init__)) is not None:
@@ -57,17 +60,19 @@ class Module(Structure):
         return state_dict(self)
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> dict[str, list[str]]:
-        """Copy the arrays of ``state`` into this model, all of them or none; see ``nn.state.load_state_dict``."""
+        """Copy the arrays of ``state`` into this model, all of them or none; see ``nn.state_dicts.load_state_dict``."""
         return load_state_dict(self, state, strict)
 
     def to(self, device: str) -> Module:
         """Move every parameter and buffer to ``"cpu"`` or ``"cuda:N"``, in place; returns the model."""
         parse_device(device)
-        moved = [(t, to_device(t.data, device)) for _, t in _named(self, Tensor) if t.node is None]
+        moved = [(t, to_device(t.data, device)) for _, t in _named(self, Tensor, open_too=True) if t.node is None]
         for t, data in moved:  # nothing has changed when a copy failed
             if data is not t.data:
                 t.data, t.grad = data, None
                 t.version += 1
+        for m in self.modules():
+            m._carry(device)
         return self
 
     def train(self, mode: bool = True) -> Module:
@@ -98,11 +103,14 @@ def walk(x: Any, path: str = "") -> Iterator[tuple[str, Module]]:
         seen.add(id(value))
         if isinstance(value, Module):
             yield path, value
+            if value._open:
+                continue
         parts = [(f"{path}.{name}" if path else name, v) for name, v in items(value)]
         stack.extend(reversed(parts))
 
 
-def _named(x: Any, kind: type) -> Iterator[tuple[str, Any]]:
+def _named(x: Any, kind: type, open_too: bool = False) -> Iterator[tuple[str, Any]]:
+    """``(dotted path, tensor)`` of a kind; ``open_too``: layers that don't know their size yet are passed by, no error."""
     seen: set[int] = set()
     stack = [("", x)]
     while stack:
@@ -115,6 +123,8 @@ def _named(x: Any, kind: type) -> Iterator[tuple[str, Any]]:
         if id(value) in seen or not isinstance(value, Structure | dict | list | tuple):
             continue
         seen.add(id(value))
+        if open_too and getattr(value, "_open", False):
+            continue
         stack.extend(reversed([(f"{path}.{name}" if path else name, v) for name, v in items(value)]))
 
 
@@ -130,9 +140,29 @@ def named_buffers(x: Any) -> Iterator[tuple[str, Buffer]]:
 
 def zero_grad(model: Any) -> Any:
     """Forget the ``.grad`` of every parameter of ``model``, as ``update(opt, model)`` does too; returns the model."""
-    for _, t in _named(model, Tensor):
+    for _, t in _named(model, Tensor, open_too=True):
         t.grad = None
     return model
+
+
+@contextmanager
+def keeping_state(model: Any) -> Iterator[None]:
+    """What calls change in the layers of ``model`` (recurrent state, ``running`` attributes) is afterwards as before."""
+    before = [(m, name, vars(m).get(name)) for _, m in walk(model) for name in m.running]
+    try:
+        with undoing():
+            yield
+    finally:
+        for m, name, value in before:
+            vars(m)[name] = value
+
+
+def training(layer: Module) -> bool:
+    """Whether a layer is in train mode here and now: switched on, or automatic and inside a recording scope.
+
+    Where only shapes are followed it never is: nothing may move then.
+    """
+    return is_recording() if layer.active is None else layer.active and not is_outlining()
 
 
 def testmode(model: Any, mode: bool | str = True) -> Any:

@@ -23,7 +23,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend import array_module, is_array
 from .module import Module, _named
-from .state import is_saved
+from .state_dicts import is_saved
 
 
 class _Unknown:
@@ -145,7 +145,7 @@ def _holds(x: Any) -> bool:
 
 def _arrays(module: Any) -> list[Tensor]:
     """The parameters and buffers of a module, each once."""
-    return [t for _, t in _named(module, Tensor) if is_saved(t)]
+    return [t for _, t in _named(module, Tensor, open_too=True) if is_saved(t)]
 
 
 def _count(tensors: list[Any]) -> int:
@@ -153,6 +153,8 @@ def _count(tensors: list[Any]) -> int:
 
 
 def _comment(module: Any) -> str:
+    if module._open:
+        return "size not known yet"
     arrays = _arrays(module)
     return _sizes(arrays) + _marks([t.data for t in arrays]) if arrays else ""
 
@@ -196,11 +198,14 @@ def show(module: Module) -> str:
         return f"{code}  # {comment}" if comment else code
     width = max((len(code) for code, comment in lines if comment), default=0)
     out = [f"{code:<{width}}  # {comment}" if comment else code for code, comment in lines]
-    arrays = _arrays(module)
+    arrays, total = _arrays(module), []
     if arrays:
         n = len([t for t in arrays if t.track])
-        total = f"{n} array{'' if n == 1 else 's'}, {_sizes(arrays)}, {_bytes(sum(t.nbytes for t in arrays))}"
-        out[-1] += f"  # Total: {total}."
+        total.append(f"{n} array{'' if n == 1 else 's'}, {_sizes(arrays)}, {_bytes(sum(t.nbytes for t in arrays))}")
+    if n := sum(m._open for m in module.modules()):
+        total.append(f"{n} layer{'' if n == 1 else 's'} of a size not known yet")
+    if total:
+        out[-1] += f"  # Total: {', '.join(total)}."
     return "\n".join(out)
 
 

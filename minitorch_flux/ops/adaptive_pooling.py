@@ -40,7 +40,7 @@ def adaptive_max_forward(x: Any, out: Sizes) -> tuple[Any, Any]:
         v = v.reshape(*x.shape[:2], place[window].size)
         at = v.argmax(axis=2)
         y[..., *cell] = xp.take_along_axis(v, at[..., None], axis=2).reshape(one)
-        arg[..., *cell] = place[window].ravel()[at].reshape(one)
+        arg[..., *cell] = xp.take(place[window].ravel(), at).reshape(one)
     return y, arg
 
 

@@ -118,19 +118,19 @@ def _conv_backward(dy: Any, x: Any, w: Any, window: Any, needs: Any) -> Any:
 
 def _conv_rule(dy: Tensor, x: Any, w: Any, window: Any, needs: Any) -> Any:
     return (
-        _conv_data(dy, w, window=window, sizes=x.shape[2:]) if needs[0] else None,
+        conv_data(dy, w, window=window, sizes=x.shape[2:]) if needs[0] else None,
         _conv_filter(x, dy, window=window) if needs[1] else None,
     )
 
 
-def _data_backward(dy: Any, y: Any, w: Any, window: Any, needs: Any) -> Any:
+def conv_data_backward(dy: Any, y: Any, w: Any, window: Any, needs: Any) -> Any:
     return (
         conv_forward(dy, w, window) if needs[0] else None,
         conv_filter_forward(dy, y, window) if needs[1] else None,
     )
 
 
-def _data_rule(dy: Tensor, y: Any, w: Any, window: Any, needs: Any) -> Any:
+def conv_data_rule(dy: Tensor, y: Any, w: Any, window: Any, needs: Any) -> Any:
     return (
         _conv(dy, w, window=window) if needs[0] else None,
         _conv_filter(dy, y, window=window) if needs[1] else None,
@@ -146,23 +146,21 @@ def _filter_backward(dy: Any, x: Any, y: Any, window: Any, needs: Any) -> Any:
 
 def _filter_rule(dy: Tensor, x: Any, y: Any, window: Any, needs: Any) -> Any:
     return (
-        _conv_data(y, dy, window=window, sizes=x.shape[2:]) if needs[0] else None,
+        conv_data(y, dy, window=window, sizes=x.shape[2:]) if needs[0] else None,
         _conv(x, dy, window=window) if needs[1] else None,
     )
 
 
 _conv: Operation = operation("conv", conv_forward, backward=_conv_backward, rule=_conv_rule)
-_conv_data: Operation = operation("conv_data", conv_data_forward, backward=_data_backward, rule=_data_rule)
+conv_data: Operation = operation("conv_data", conv_data_forward, backward=conv_data_backward, rule=conv_data_rule)
 _conv_filter: Operation = operation("conv_filter", conv_filter_forward, backward=_filter_backward, rule=_filter_rule)
 
 
 # -- with bias and activation ------------------------------------------------------------------------------------------
 
 
-@array_function
-def conv_bias_act_forward(x: Any, w: Any, b: Any, window: Window, activation: Activation) -> tuple[Any, Any]:
-    """``(y, z)``: y = act(conv(x, w) + b), and the pre-activation where the gradient needs it (else None)."""
-    z = conv_forward(x, w, window)
+def finished(z: Any, b: Any, activation: Activation) -> tuple[Any, Any]:
+    """``(y, z)``: y = act(z + b), written over z, and the pre-activation where the gradient needs it (else None)."""
     if activation.from_output:
         return (z if b is None and activation is identity else bias_act_forward(z, b, 1, activation, z)), None
     if b is not None:
@@ -170,19 +168,29 @@ def conv_bias_act_forward(x: Any, w: Any, b: Any, window: Window, activation: Ac
     return bias_act_forward(z, None, 1, activation), z
 
 
+def pulled(dy: Tensor, z: Tensor, b: Any, activation: Activation, needed: bool) -> tuple[Tensor, Tensor | None]:
+    """``(dz, db)`` of act(z + b), in differentiable operations."""
+    dz = activation.pull(dy, z if b is None else z + b.reshape(-1, *(1,) * (z.ndim - 2)))
+    return dz, dz.sum(axis=(0, *range(2, dz.ndim))) if needed else None
+
+
+@array_function
+def conv_bias_act_forward(x: Any, w: Any, b: Any, window: Window, activation: Activation) -> tuple[Any, Any]:
+    """``(y, z)``: y = act(conv(x, w) + b), and the pre-activation where the gradient needs it (else None)."""
+    return finished(conv_forward(x, w, window), b, activation)
+
+
 @array_function
 def conv_bias_act_backward(
     dy: Any, x: Any, w: Any, out: Any, z: Any, window: Window, activation: Activation, needs: tuple[bool, ...]
 ) -> Any:
     """``(dx, dw, db)``."""
-    dz = dy if activation is identity else activation_backward(dy, out if z is None else z, activation)
+    dz = activation_backward(dy, out if z is None else z, activation)
     return (*_conv_backward(dz, x, w, window, needs), bias_backward(dz, 1) if needs[2] else None)
 
 
 def _conv_bias_act_rule(dy: Tensor, x: Any, w: Any, b: Any, window: Any, activation: Any, needs: Any) -> Any:
-    z = _conv(x, w, window=window)
-    dz = activation.pull(dy, z if b is None else z + b.reshape(-1, *(1,) * window.ndim))
-    db = dz.sum(axis=(0, *range(2, dz.ndim))) if needs[2] else None
+    dz, db = pulled(dy, _conv(x, w, window=window), b, activation, needs[2])
     return (*_conv_rule(dz, x, w, window, needs), db)
 
 
@@ -194,20 +202,25 @@ _conv_bias_act: Operation = operation(
 # -- public functions --------------------------------------------------------------------------------------------------
 
 
-def _checked(name: str, x: Any, w: Any, window: Window) -> tuple[Any, bool]:
-    """``x`` with a batch axis, and whether it had one. Raises ValueError where the shapes do not fit."""
+def with_batch(x: Any, w: Any, window: Window, wanted: int, side: str) -> tuple[Any, bool]:
+    """``x`` with a batch axis, and whether it had one. Raises ValueError where its axes or its ``wanted`` channels do not
+    fit, or where axis 0 of the weight, the ``side`` channels, cannot be split into the window's groups."""
+    name, groups = window.name, window.groups
     x, n = as_tensor(x), window.ndim
     if x.ndim not in (n + 1, n + 2):
         raise ValueError(f"{name}: a kernel of {n} axes takes an input of {n + 2} axes (N, C, ...), or {n + 1} for one "
                          f"sample; got {x.ndim} axes (input shape {x.shape})")
-    groups, channels, wanted = window.groups, x.shape[-n - 1], w.shape[1] * window.groups
-    if channels != wanted:
-        raise ValueError(f"{name}: the input has {channels} channels on axis {-n - 1}, expected {wanted} (input shape "
+    if x.shape[-n - 1] != wanted:
+        raise ValueError(f"{name}: the input has {x.shape[-n - 1]} channels on axis {-n - 1}, expected {wanted} (input shape "
                          f"{x.shape}, weight shape {w.shape}" + (f", groups {groups})" if groups > 1 else ")"))
     if w.shape[0] % groups:
-        raise ValueError(f"{name}: {w.shape[0]} output channels (axis 0 of the weight) cannot be split into {groups} groups")
-    window.output_size(x.shape[-n:])
+        raise ValueError(f"{name}: {w.shape[0]} {side} channels (axis 0 of the weight) cannot be split into {groups} groups")
     return (x, True) if x.ndim == n + 2 else (x.reshape(1, *x.shape), False)
+
+
+def flipped(w: Tensor) -> Tensor:
+    """The kernel turned round along all its axes."""
+    return flip(w, tuple(range(2, w.ndim)))
 
 
 def conv(
@@ -231,9 +244,10 @@ def conv_bias_act(
 ) -> Tensor:
     """``act(conv(x, w) + b)`` in one operation; ``b`` (O,) or None, ``activation`` from the table, errors in the
     window's name."""
-    x, batched = _checked(window.name, x, w, window)
+    x, batched = with_batch(x, w, window, w.shape[1] * window.groups, "output")
+    window.output_size(x.shape[2:])
     if flipkernel:
-        w = flip(w, tuple(range(2, w.ndim)))
+        w = flipped(w)
     if b is None and activation is identity:
         y = _conv(x, w, window=window)
     else:

@@ -7,7 +7,7 @@ the padding before and after:
     span = (k - 1) d + 1
     output      O = floor((I + lo + hi - span) / s) + 1
     ceil_mode   O = ceil((I + lo + hi - span) / s) + 1, less one if the last window would start in the padding after
-    transposed  O = (I - 1) s + span - lo - hi + outpad
+    transposed  O = (I - 1) s + span - lo - hi + outpad        (outpad: hi is the less by it)
 
 Tuples are in array order, (h, w) for images. Sources: Flux.jl and NNlib.jl (``SamePad()``), PyTorch (``pad="same"``,
 ``ceil_mode``), TensorFlow and ONNX (``SamePad("upper")``).
@@ -47,7 +47,8 @@ class SamePad:
 class Window:
     """A validated window over ``len(kernel)`` axes; make one with ``window(...)``.
 
-    ``pad`` has a pair (lo, hi) per axis; it is a ``SamePad("upper")`` until ``at(sizes)`` has turned it into pairs.
+    ``pad`` has a pair (lo, hi) per axis; it is a ``SamePad("upper")`` until ``at(sizes)`` has turned it into pairs. A
+    negative hi leaves out pixels at the end of the input.
     """
 
     kernel: tuple[int, ...]
@@ -89,23 +90,13 @@ class Window:
         """
         return _output_size(self.at(sizes), tuple(sizes))
 
-    def transposed_size(self, sizes: tuple[int, ...], outpad: Any = 0) -> tuple[int, ...]:
-        """The sizes of a transposed convolution's output: the input sizes whose ``output_size`` is ``sizes``.
-
-        With a stride of s there are s of them; ``outpad`` (an int or one per axis, 0 to s - 1) says which.
-        """
-        pairs = self.pad
-        if isinstance(pairs, SamePad):
-            raise ValueError(f"{self.name}: {pairs!r} depends on the sizes of the other side; write the pad in pairs")
+    def transposed_size(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """The sizes of a transposed convolution's output: the input sizes for which ``output_size`` is ``sizes``."""
+        if isinstance(self.pad, SamePad):
+            raise ValueError(f"{self.name}: {self.pad!r} depends on the sizes of the other side; write the pad in pairs")
         out = []
-        for axis, (i, s, span, (lo, hi), extra) in enumerate(
-            zip(sizes, self.stride, self.span, pairs, _ints(self.name, "outpad", outpad, self.ndim, 0))
-        ):
-            if extra >= s:
-                raise ValueError(
-                    f"{self.name}: outpad {extra} on {_axis(axis, self.ndim)} must be smaller than the stride {s}"
-                )
-            size = (i - 1) * s + span - lo - hi + extra
+        for axis, (i, s, span, (lo, hi)) in enumerate(zip(sizes, self.stride, self.span, self.pad)):
+            size = (i - 1) * s + span - lo - hi
             if size < 0 or i < 1:
                 raise ValueError(
                     f"{self.name}: {i} pixels on {_axis(axis, self.ndim)} with kernel span {span}, stride {s} and "
@@ -113,6 +104,22 @@ class Window:
                 )
             out.append(size)
         return tuple(out)
+
+    def outpadded(self, outpad: Any) -> Window:
+        """The window of a transposed convolution whose output is ``outpad`` pixels longer, at the end.
+
+        With a stride of s there are s input sizes with the same ``output_size``; ``outpad`` (an int or one per axis,
+        smaller than the stride or the dilation) says which. The padding after is the less by it, perhaps negative.
+        """
+        pairs = []
+        for axis, (extra, s, d, (lo, hi)) in enumerate(
+            zip(_ints(self.name, "outpad", outpad, self.ndim, 0), self.stride, self.dilation, self.pad)  # type: ignore[arg-type]
+        ):
+            if extra >= max(s, d):
+                raise ValueError(f"{self.name}: outpad {extra} on {_axis(axis, self.ndim)} must be smaller than the stride "
+                                 f"{s} or the dilation {d}")
+            pairs.append((lo, hi - extra))
+        return replace(self, pad=tuple(pairs))
 
     def unit_stride(self) -> bool:
         """Whether every stride is 1."""
@@ -207,7 +214,9 @@ def _pairs(name: str, pad: Any, spans: Sequence[int], stride: Sequence[int], tra
     if isinstance(pad, str):
         if pad != "same":
             raise ValueError(f"{name}: pad={pad!r} is not known; use 'same', SamePad(), numbers or pairs")
-        if transposed or any(s != 1 for s in stride):
+        if transposed:
+            raise ValueError(f"{name}: pad='same' is for convolutions; use SamePad(), which multiplies the size by the stride")
+        if any(s != 1 for s in stride):
             raise ValueError(f"{name}: pad='same' is for a stride of 1, got stride {tuple(stride)}; use SamePad() or "
                              "SamePad('upper'), which divide the size by the stride")
         return tuple(((span - 1) // 2, span - 1 - (span - 1) // 2) for span in spans)

@@ -32,7 +32,10 @@ def taps(window: Window, out: Sizes) -> Iterator[tuple[int, tuple[slice, ...]]]:
 
 def padded(x: Any, window: Window, out: Sizes, value: float = 0) -> Any:
     """``x`` with the window's padding around its last axes, and more after where ``ceil_mode`` reaches further."""
-    pairs = window.pad_for(x.shape[x.ndim - window.ndim :], out)
+    sizes = x.shape[x.ndim - window.ndim :]
+    pairs = window.pad_for(sizes, out)
+    x = x[..., *(slice(i + min(hi, 0)) for i, (_, hi) in zip(sizes, pairs))]  # what a negative padding leaves out
+    pairs = tuple((lo, max(hi, 0)) for lo, hi in pairs)
     if not any(map(any, pairs)):
         return x
     return array_module(x).pad(x, ((0, 0),) * (x.ndim - window.ndim) + pairs, constant_values=value)
@@ -58,7 +61,7 @@ def col2im_forward(col: Any, window: Window, sizes: Sizes) -> Any:
     window = window.at(sizes)
     out, k, pairs = window.output_size(sizes), math.prod(window.kernel), window.pad
     n, c = col.shape[0], col.shape[1] // k
-    x = xp.zeros((n, c, *(i + lo + hi for i, (lo, hi) in zip(sizes, pairs))), col.dtype)  # type: ignore[arg-type]
+    x = xp.zeros((n, c, *(i + lo + max(hi, 0) for i, (lo, hi) in zip(sizes, pairs))), col.dtype)  # type: ignore[arg-type]
     col = col.reshape(n, c, k, *out)
     for i, cut in taps(window, out):
         x[..., *cut] += col[:, :, i]

@@ -283,28 +283,32 @@ def maxpool(
 
 
 def meanpool(
-    x: Any, k: Any, *, stride: Any = None, pad: Pad = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-    name: str = "meanpool",
+    x: Any, k: Any, *, stride: Any = None, pad: Pad = 0, dilation: Any = 1, ceil_mode: bool = False,
+    count_include_pad: bool = True, name: str = "meanpool",
 ) -> Tensor:
     """The mean of every window of ``x`` (N, C, *I): (N, C, *P), over 1 to 3 axes; arguments as for ``maxpool``.
 
     ``count_include_pad``: whether the padding's zeros count as elements.
     """
-    x, w, batched = _pool_window(name, x, k, stride, pad, 1, ceil_mode)
+    x, w, batched = _pool_window(name, x, k, stride, pad, dilation, ceil_mode)
     y = _mean_pool(x, window=w, count_include_pad=bool(count_include_pad))
     return y if batched else y.reshape(y.shape[1:])
 
 
-def lpnormpool(x: Any, k: Any, p: float, *, stride: Any = None, pad: Pad = 0, name: str = "lpnormpool") -> Tensor:
+def lpnormpool(
+    x: Any, k: Any, p: float, *, stride: Any = None, pad: Pad = 0, dilation: Any = 1, ceil_mode: bool = False,
+    name: str = "lpnormpool",
+) -> Tensor:
     """The p-norm of every window of ``x``, (sum |x|^p)^(1/p); arguments as for ``maxpool``. Its slope at 0 is 0.
 
     Source: NNlib's ``lpnormpool``.
     """
     if not p > 0:
         raise ValueError(f"{name}: p must be positive, got {p}")
-    x = as_tensor(x)
-    ndim = len(k) if isinstance(k, tuple | list) else x.ndim - 2
-    size = math.prod(k) if isinstance(k, tuple | list) else k**ndim
-    total = meanpool(power(absolute(x), p), k, stride=stride, pad=pad, name=name) * size
+    x, w, batched = _pool_window(name, x, k, stride, pad, dilation, ceil_mode)
+    powers = power(absolute(x), p)
+    sizes = counts(w.at(x.shape[2:]), x.shape[2:], True, powers.dtype)
+    total = _mean_pool(powers, window=w, count_include_pad=True) * array_module(powers.data).asarray(sizes)
     zero = raw(total) == 0
-    return where(zero, 0.0, power(where(zero, 1.0, total), 1 / p))
+    y = where(zero, 0.0, power(where(zero, 1.0, total), 1 / p))
+    return y if batched else y.reshape(y.shape[1:])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend import array_module, as_array, is_array
+from ..backend import array_module, as_array, is_array, is_outline
 from ..backend.arrays import same_device
 
 _PLAIN = (int, slice, type(None), EllipsisType)
@@ -41,7 +41,7 @@ def index_array(op: str, indices: Any, axis: int, x: Any) -> Any:
 
 
 def _counted_from_front(op: str, i: Any, n: int, axis: int, shape: tuple[int, ...]) -> Any:
-    if i.size == 0:
+    if i.size == 0 or is_outline(i):
         return i
     low, high = int(i.min()), int(i.max())
     if low < -n or high >= n:
@@ -231,6 +231,8 @@ def _check(op: str, k: Any, axis: int, shape: tuple[int, ...]) -> int:
 
 def last_of_each(flat: Any, n: int) -> Any:
     """Which entries of ``flat`` (0..n-1) are the last with their number: a mask, or None when no number repeats."""
+    if is_outline(flat):
+        return None
     xp = array_module(flat)
     order = stable_order(flat, n)
     position = flat[order]

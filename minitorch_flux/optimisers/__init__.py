@@ -4,8 +4,8 @@ from .adaptive import AdaBelief, AdaDelta, AdaGrad, Adam, AdaMax, AdamW, AMSGrad
 from .composition import AccumGrad, ClipGrad, ClipNorm, OptimiserChain, WeightDecay
 from .descents import Descent, Lion, Momentum, Nesterov
 from .freezing import freeze, thaw
+from .optimiser_states import OptimiserState, adjust, setup, update
 from .rule import Rule
-from .state import OptimiserState, adjust, setup, update
 
 __all__ = [
     "AMSGrad",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ..autograd import Param, Tensor
 from ..autograd.tree import Structure, items
-from .state import StatePart
+from .optimiser_states import StatePart
 
 M = TypeVar("M")
 

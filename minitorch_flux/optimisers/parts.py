@@ -9,7 +9,7 @@ from .leaves import Node
 from .rule import Rule
 
 if TYPE_CHECKING:
-    from .state import OptimiserState
+    from .optimiser_states import OptimiserState
 
 
 class StatePart:

@@ -7,7 +7,7 @@ from .loop import train
 from .metrics import accuracy, confusion_matrix
 from .progress import Progress
 from .signals import StopOnSignal
-from .state import TrainState
+from .train_states import TrainState
 
 __all__ = [
     "CSVLog",

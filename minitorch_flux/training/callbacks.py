@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import save_checkpoint
-from ..nn.state import load_state_dict, state_dict
+from ..nn.state_dicts import load_state_dict, state_dict
 from ..optimisers import adjust
 from ..schedules import Plateau
-from .state import TrainState
+from .train_states import TrainState
 
 
 class Callback:

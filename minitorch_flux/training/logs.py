@@ -9,7 +9,7 @@ from typing import Any
 
 from ..files.formats import replacing
 from .callbacks import Callback
-from .state import TrainState
+from .train_states import TrainState
 
 
 class CSVLog(Callback):

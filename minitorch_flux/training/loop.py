@@ -13,7 +13,7 @@ from ..autograd import withgradient
 from ..files import load_checkpoint
 from ..optimisers import OptimiserState, setup, update
 from .callbacks import Callback
-from .state import TrainState
+from .train_states import TrainState
 
 
 def train(

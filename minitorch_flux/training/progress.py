@@ -6,7 +6,7 @@ import sys
 from typing import Any, TextIO
 
 from .callbacks import Callback
-from .state import TrainState
+from .train_states import TrainState
 
 
 class Progress(Callback):

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from .callbacks import Callback
-from .state import TrainState
+from .train_states import TrainState
 
 
 class StopOnSignal(Callback):

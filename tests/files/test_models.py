@@ -8,7 +8,7 @@ from minitorch_flux.backend import Generator
 from minitorch_flux.files import FileError, load, load_checkpoint, save, save_checkpoint
 from minitorch_flux.nn.chain import Chain
 from minitorch_flux.nn.dense import Dense
-from minitorch_flux.nn.state import StateError
+from minitorch_flux.nn.state_dicts import StateError
 
 both = pytest.mark.parametrize("kind", [".safetensors", ".npz"])
 

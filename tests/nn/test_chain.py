@@ -7,17 +7,31 @@ import minitorch_flux as flux
 from minitorch_flux import Chain, Dense, Tensor, relu
 
 
-def test_chain_of_functions_on_a_number():
+def test_chain_multiple_functions_called_in_sequence_m_5_is_26():
     m = Chain(lambda x: x**2, lambda x: x + 1)
     assert m(5) == 26
     assert type(m(5)) is int
 
 
-def test_chain_equals_its_layers_in_turn():
+def test_m_x_is_m1_of_m0_of_x():
     m = Chain(Dense(10, 5), Dense(5, 2))
     x = np.random.default_rng(0).random(10, np.float32)
     np.testing.assert_array_equal(m(x).data, m[1](m[0](x)).data)
     assert m(x).shape == (2,)
+
+
+def test_indexing_and_slicing_m_1_or_m_up_to_the_last():
+    m = Chain(Dense(10, 5), Dense(5, 2))
+    assert m[1] is m.layers[1]
+    assert list(m[:-1]) == [m[0]]
+    assert isinstance(m[:-1], Chain)
+
+
+def test_m_0_to_3_of_x_is_the_output_of_the_first_three_layers():
+    m = Chain(Dense(4, 3, relu), Dense(3, 2), relu, Dense(2, 5))
+    x = np.ones((6, 4), np.float32)
+    np.testing.assert_array_equal(m[0:3](x).data, m[2](m[1](m[0](x))).data)
+    np.testing.assert_array_equal(m[0:3](x).data, flux.activations(m, x)[2].data)
 
 
 def test_the_output_of_the_first_layers():
@@ -161,3 +175,44 @@ def test_gradients_of_a_chain_follow_its_indices():
     assert g[1] is None
     assert g[2].bias.tolist() == [4]
     assert [part is None for part in g] == [False, True, False]
+
+
+def test_a_layer_that_is_there_twice_is_one_layer():
+    d = Dense(3, 3)
+    m, x = Chain(d, relu, d), np.ones((2, 3), np.float32)
+    assert len(m.parameters()) == 2
+    g = flux.gradient(lambda m: m(x).sum(), m)
+    assert g[0].weight is g[2].weight
+    w = d.weight.numpy().copy()
+    flux.update(flux.setup(flux.Descent(1.0), m), m, g)
+    np.testing.assert_allclose(d.weight.data, w - g[0].weight, rtol=1e-6)
+
+
+def test_gradients_of_both_orders():
+    flux.check(Chain(Dense(3, 2, flux.tanh), Chain(a=Dense(2, 2))), np.linspace(-1, 1, 6).reshape(2, 3))
+
+
+def test_deep_nesting():
+    m = Dense(2, 2)
+    for _ in range(100):
+        m = Chain(m)
+    x = np.ones((3, 2), np.float32)
+    assert m(x).shape == (3, 2)
+    assert list(m.state_dict()) == ["0." * 100 + "weight", "0." * 100 + "bias"]
+    g = flux.gradient(lambda m: m(x).sum(), m)
+    for _ in range(100):
+        g = g[0]
+    assert g.bias.tolist() == [3, 3]
+    flux.testmode(m)
+    assert all(layer.active is False for layer in m.modules())
+
+
+def test_a_slice_of_a_users_own_chain_is_a_chain():
+    class Net(Chain):
+        def __call__(self, x):
+            return super().__call__(x) * 2
+
+    m = Net(relu, relu)
+    assert m(1.5).item() == 3
+    assert type(m[:1]) is Chain
+    assert repr(m) == "Net(\n  relu,\n  relu,\n)"

@@ -88,10 +88,10 @@ def slope(f, x):
 
 
 def test_the_kernels_have_the_same_activations_in_the_same_order():
-    text = (Path(__file__).parents[2] / "kernels" / "nonlinearities.cu").read_text()
+    kernels = Path(__file__).parents[2] / "kernels"
     names = [row.name for row in ROWS]
-    assert re.findall(r"// constants: ACT=(\w+)", text) == names
-    assert re.findall(r"^struct (\w+)", text, re.MULTILINE) == names
+    assert re.findall(r"// constants: ACT=(\w+)", (kernels / "nonlinearities.cu").read_text()) == names
+    assert re.findall(r"^struct (\w+)", (kernels / "activations.h").read_text(), re.MULTILINE) == names
     assert list(ACTIVATIONS) == names
 
 

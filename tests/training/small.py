@@ -10,7 +10,7 @@ from minitorch_flux.losses import logitcrossentropy
 from minitorch_flux.nn.chain import Chain
 from minitorch_flux.nn.dense import Dense
 from minitorch_flux.nn.module import Module
-from minitorch_flux.nn.state import state_dict
+from minitorch_flux.nn.state_dicts import state_dict
 from minitorch_flux.ops.nonlinearities import tanh
 from minitorch_flux.training import accuracy
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend.generator import Generator, default_generator
 from ..nn.module import walk
-from ..nn.state import load_state_dict, state_dict
+from ..nn.state_dicts import load_state_dict, state_dict
 
 PARTS = ("model", "optimiser", "generators", "data", "progress", "callbacks")
 PROGRESS = ("epoch", "step", "batch", "observations", "seconds", "seen", "sums", "epoch_seconds", "history")

@@ -7,7 +7,7 @@ import minitorch_flux as flux
 from minitorch_flux import Chain, Dense, relu
 from minitorch_flux.autograd import Buffer, Param
 from minitorch_flux.nn.module import Module
-from minitorch_flux.nn.state import StateError
+from minitorch_flux.nn.state_dicts import StateError
 
 
 class WithBuffer(Module):

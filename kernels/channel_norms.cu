@@ -1,0 +1,308 @@
+// channel_norms.cu -- batch, instance and group normalisation (minitorch_flux/ops/channel_norms.py).
+//
+// x and y are (batch, channels, inner). With the statistics of what x[n,c,i] belongs to, a channel or a group,
+//     v = (x - mean) rstd,  z = w[c] v + b[c],  y = act(z)
+// w and b may be None (1 and 0). The mean is kept as the sum of two numbers, as if it had twice the digits: of an x that
+// is small beside its mean nothing is lost. `stats` (4, rows) are the rows mean, rest of the mean, variance, rstd.
+// Backward kernels compute z again from x, so that neither z nor y is kept.
+//
+//   batch_norm_forward       y and stats                            rows = channels
+//   batch_norm_backward      dx, dw, db                             rows = channels; `share` is 1 / numbers in a channel,
+//                                                                   or 0 where the statistics do not depend on x
+//   fixed_norm_forward       y, with given stats                    rows = batch * channels
+//   group_norm_forward       y and stats                            rows = batch * groups
+//   group_norm_backward      dx, and dz v and dz of every line      rows = batch * groups
+//                            added up, sums (2, batch, channels)
+//   group_norm_sums          dw, db: the sums over the batch        rows = channels
+//   ..._last                 the same for inner = 1                 rows = tiles of channels; fixed_norm: rows = batch
+//
+// All outputs are written (=).
+#include "flux.h"
+#include "activations.h"
+// constants: ACT=identity FROM_OUTPUT=1
+// constants: ACT=relu FROM_OUTPUT=1
+// constants: ACT=tanh FROM_OUTPUT=1
+// constants: ACT=gelu FROM_OUTPUT=0
+
+#ifdef FLUX_CPU
+#define LANES_SUMS(s, t, j, n) PRAGMA(omp simd reduction(+ : s, t)) for (INDEX(n) j = 0; j < (n); ++j)
+#else
+#define LANES_SUMS(s, t, j, n) LANES(j, n)
+#endif
+
+#define OR(p, c, otherwise) ((p) ? ACC((p)[c]) : ACC(otherwise))    // of a parameter that may be missing
+
+struct Statistics { ACC mean, rest, var; };
+
+DEVICE void keep(ACC* stats, long long r, long long rows, Statistics of, ACC rstd) {
+    stats[r] = of.mean;
+    stats[rows + r] = of.rest;
+    stats[2 * rows + r] = of.var;
+    stats[3 * rows + r] = rstd;
+}
+
+// dz = dy act'(z)
+DEVICE ACC pulled(ACC dy, ACC z, ACC p) { return act::ACT::df(dy, FROM_OUTPUT ? act::ACT::f(z, p) : z, p); }
+
+// Of `lines` lines of `width` numbers, `step` apart. The sums are of differences from a first guess, the mean of an eighth
+// of the lines: it lies so near that one pass loses no digits, whatever the numbers are.
+DEVICE Statistics statistics(const T* __restrict__ x, int lines, long long step, int width) {
+    const int some = lines / 8 + 1;
+    ACC sum = 0, first = 0, second = 0;
+    for (int n = 0; n < some; ++n) {
+        const T* from = x + n * step;
+        ACC s = 0;
+        LANES_SUM(s, i, width) s += ACC(from[i]);
+        sum += s;
+    }
+    const ACC mean = row_sum(sum) / (ACC(some) * ACC(width)), count = ACC(lines) * ACC(width);
+    for (int n = 0; n < lines; ++n) {
+        const T* from = x + n * step;
+        ACC s = 0, t = 0;
+        LANES_SUMS(s, t, i, width) {
+            const ACC d = ACC(from[i]) - mean;
+            s += d;
+            t += d * d;
+        }
+        first += s;
+        second += t;
+    }
+    const ACC rest = row_sum(first) / count;
+    return {mean, rest, f_max(row_sum(second) / count - rest * rest, ACC(0))};
+}
+
+KERNEL(batch_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b, T* __restrict__ y,
+                           ACC* __restrict__ stats, ACC eps, ACC p, int batch, int channels, int inner) {
+    ROWS(c, channels, (long long)batch * inner) {
+        const long long step = (long long)channels * inner;
+        const Statistics of = statistics(x + c * inner, batch, step, inner);
+        const ACC rstd = 1 / f_sqrt(of.var + eps);
+        ONE_LANE keep(stats, c, channels, of, rstd);
+        const ACC mean = of.mean, rest = of.rest, scale = OR(w, c, 1), shift = OR(b, c, 0);
+        for (int n = 0; n < batch; ++n) {
+            const long long line = n * step + c * inner;
+            LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
+        }
+    }
+}
+
+KERNEL(batch_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
+                            const ACC* __restrict__ stats, OPTIONAL T* __restrict__ dx, T* __restrict__ dw,
+                            T* __restrict__ db, ACC share, ACC p, int batch, int channels, int inner) {
+    ROWS(c, channels, (long long)batch * inner) {
+        const long long step = (long long)channels * inner;
+        const ACC mean = stats[c], rest = stats[channels + c], rstd = stats[3 * channels + c];
+        const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+        ACC sum = 0, dot = 0;
+        for (int n = 0; n < batch; ++n) {
+            const long long line = n * step + c * inner;
+            ACC s = 0, t = 0;
+            LANES_SUMS(s, t, i, inner) {
+                const ACC v = (ACC(x[line + i]) - mean - rest) * rstd, dz = pulled(ACC(dy[line + i]), v * scale + shift, p);
+                s += dz;
+                t += dz * v;
+            }
+            sum += s;
+            dot += t;
+        }
+        sum = row_sum(sum);
+        dot = row_sum(dot);
+        ONE_LANE {
+            dw[c] = T(dot);
+            db[c] = T(sum);
+        }
+        if (dx) {
+            const ACC factor = rstd * scale, level = share > 0 ? sum * share : 0, slope = share > 0 ? dot * share : 0;
+            for (int n = 0; n < batch; ++n) {
+                const long long line = n * step + c * inner;
+                LANES(i, inner) {
+                    const ACC v = (ACC(x[line + i]) - mean - rest) * rstd;
+                    const ACC dz = pulled(ACC(dy[line + i]), v * scale + shift, p);
+                    dx[line + i] = T(factor * (dz - level - v * slope));
+                }
+            }
+        }
+    }
+}
+
+KERNEL(fixed_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
+                           const ACC* __restrict__ stats, T* __restrict__ y, ACC p, long long rows, int channels, int inner) {
+    ROWS(r, rows, inner) {
+        const int c = (int)(r % channels);
+        const ACC mean = stats[c], rest = stats[channels + c], rstd = stats[3 * channels + c];
+        const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+        const long long line = r * inner;
+        LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
+    }
+}
+
+// ------------------------------------------------------------------ groups of `size` channels, of one sample
+KERNEL(group_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b, T* __restrict__ y,
+                           ACC* __restrict__ stats, ACC eps, ACC p, long long rows, int groups, int size, int inner) {
+    ROWS(r, rows, (long long)size * inner) {
+        const Statistics of = statistics(x + r * size * inner, 1, 0, size * inner);
+        const ACC rstd = 1 / f_sqrt(of.var + eps), mean = of.mean, rest = of.rest;
+        ONE_LANE keep(stats, r, rows, of, rstd);
+        for (int k = 0; k < size; ++k) {
+            const int c = (int)(r % groups) * size + k;
+            const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+            const long long line = (r * size + k) * inner;
+            LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
+        }
+    }
+}
+
+KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
+                            const ACC* __restrict__ stats, OPTIONAL T* __restrict__ dx, OPTIONAL ACC* __restrict__ sums,
+                            ACC p, long long rows, int groups, int size, int inner) {
+    ROWS(r, rows, (long long)size * inner) {
+        const ACC mean = stats[r], rest = stats[rows + r], rstd = stats[3 * rows + r];
+        ACC level = 0, slope = 0;
+        for (int k = 0; k < size; ++k) {
+            const int c = (int)(r % groups) * size + k;
+            const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+            const long long line = (r * size + k) * inner;
+            ACC s = 0, t = 0;
+            LANES_SUMS(s, t, i, inner) {
+                const ACC v = (ACC(x[line + i]) - mean - rest) * rstd, dz = pulled(ACC(dy[line + i]), v * scale + shift, p);
+                s += dz;
+                t += dz * v;
+            }
+            s = row_sum(s);
+            t = row_sum(t);
+            if (sums) ONE_LANE {
+                sums[r * size + k] = t;
+                sums[(rows + r) * size + k] = s;
+            }
+            level += scale * s;
+            slope += scale * t;
+        }
+        if (dx) {
+            level /= ACC(size) * ACC(inner);
+            slope /= ACC(size) * ACC(inner);
+            for (int k = 0; k < size; ++k) {
+                const int c = (int)(r % groups) * size + k;
+                const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+                const long long line = (r * size + k) * inner;
+                LANES(i, inner) {
+                    const ACC v = (ACC(x[line + i]) - mean - rest) * rstd;
+                    const ACC dz = pulled(ACC(dy[line + i]), v * scale + shift, p);
+                    dx[line + i] = T(rstd * (scale * dz - level - v * slope));
+                }
+            }
+        }
+    }
+}
+
+KERNEL(group_norm_sums)(const ACC* __restrict__ sums, T* __restrict__ dw, T* __restrict__ db, int batch, int channels) {
+    ROWS(c, channels, batch) {
+        const ACC* plain = sums + (long long)batch * channels;
+        ACC s = 0, t = 0;
+        LANES_SUMS(s, t, n, batch) {
+            s += plain[(long long)n * channels + c];
+            t += sums[(long long)n * channels + c];
+        }
+        s = row_sum(s);
+        t = row_sum(t);
+        ONE_LANE {
+            dw[c] = T(t);
+            db[c] = T(s);
+        }
+    }
+}
+
+// ------------------------------------------------------------------ one number per channel: (batch, channels)
+// Row r is a tile of channels: `count` of them from `start` on; each lane walks through the batch, four numbers at a time.
+#define TILE(r) const int start = (int)(r) * tile, count = channels - start < tile ? channels - start : tile
+
+// first and second += the differences from `mean` and their squares, in K lines of x
+template <int K> DEVICE void add_lines(const T* x, const ACC* mean, ACC* first, ACC* second, int channels, int count) {
+    LANES(j, count) {
+        ACC s = 0, t = 0;
+        UNROLL for (int k = 0; k < K; ++k) {
+            const ACC d = ACC(x[(long long)k * channels + j]) - mean[j];
+            s += d;
+            t += d * d;
+        }
+        first[j] += s;
+        second[j] += t;
+    }
+}
+
+KERNEL(batch_norm_forward_last)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b, T* __restrict__ y,
+                                ACC* __restrict__ stats, ACC eps, ACC p, int batch, int channels, int tile) {
+    ROWS(r, (channels + tile - 1) / tile, (long long)batch * tile) {
+        TILE(r);
+        const T* from = x + start;
+        ACC *mean = stats + start, *rest = mean + channels, *var = rest + channels, *rstd = var + channels;
+        const int some = batch / 8 + 1;
+        LANES(j, count) mean[j] = rest[j] = var[j] = 0;
+        for (int n = 0; n < some; ++n) LANES(j, count) mean[j] += ACC(from[(long long)n * channels + j]);
+        LANES(j, count) mean[j] /= ACC(some);
+        int n = 0;
+        for (; n + 4 <= batch; n += 4) add_lines<4>(from + (long long)n * channels, mean, rest, var, channels, count);
+        for (; n < batch; ++n) add_lines<1>(from + (long long)n * channels, mean, rest, var, channels, count);
+        LANES(j, count) {
+            const ACC d = rest[j] / ACC(batch), v = f_max(var[j] / ACC(batch) - d * d, ACC(0));
+            rest[j] = d;
+            var[j] = v;
+            rstd[j] = 1 / f_sqrt(v + eps);
+        }
+        for (n = 0; n < batch; ++n) {
+            const long long line = (long long)n * channels + start;
+            LANES(j, count) {
+                const ACC v = (ACC(x[line + j]) - mean[j] - rest[j]) * rstd[j];
+                y[line + j] = T(act::ACT::f(v * OR(w, start + j, 1) + OR(b, start + j, 0), p));
+            }
+        }
+    }
+}
+
+// `work` (2, channels) holds the sums of dz v and of dz.
+KERNEL(batch_norm_backward_last)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const T* w,
+                                 OPTIONAL const T* b, const ACC* __restrict__ stats, ACC* __restrict__ work,
+                                 OPTIONAL T* __restrict__ dx, T* __restrict__ dw, T* __restrict__ db, ACC share, ACC p,
+                                 int batch, int channels, int tile) {
+    ROWS(r, (channels + tile - 1) / tile, (long long)batch * tile) {
+        TILE(r);
+        const ACC *mean = stats + start, *rest = mean + channels, *rstd = rest + 2 * channels;
+        ACC *dot = work + start, *sum = dot + channels;
+        LANES(j, count) dot[j] = sum[j] = 0;
+        for (int n = 0; n < batch; ++n) {
+            const long long line = (long long)n * channels + start;
+            LANES(j, count) {
+                const ACC v = (ACC(x[line + j]) - mean[j] - rest[j]) * rstd[j];
+                const ACC dz = pulled(ACC(dy[line + j]), v * OR(w, start + j, 1) + OR(b, start + j, 0), p);
+                sum[j] += dz;
+                dot[j] += dz * v;
+            }
+        }
+        LANES(j, count) {
+            dw[start + j] = T(dot[j]);
+            db[start + j] = T(sum[j]);
+        }
+        if (dx) {
+            for (int n = 0; n < batch; ++n) {
+                const long long line = (long long)n * channels + start;
+                LANES(j, count) {
+                    const ACC v = (ACC(x[line + j]) - mean[j] - rest[j]) * rstd[j], scale = OR(w, start + j, 1);
+                    const ACC dz = pulled(ACC(dy[line + j]), v * scale + OR(b, start + j, 0), p);
+                    const ACC mean_part = (sum[j] + v * dot[j]) * share;
+                    dx[line + j] = T(rstd[j] * scale * (share > 0 ? dz - mean_part : dz));
+                }
+            }
+        }
+    }
+}
+
+KERNEL(fixed_norm_forward_last)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
+                                const ACC* __restrict__ stats, T* __restrict__ y, ACC p, long long rows, int channels) {
+    ROWS(r, rows, channels) {
+        const ACC *mean = stats, *rest = mean + channels, *rstd = rest + 2 * channels;
+        const long long line = r * channels;
+        LANES(c, channels) {
+            const ACC v = (ACC(x[line + c]) - mean[c] - rest[c]) * rstd[c];
+            y[line + c] = T(act::ACT::f(v * OR(w, c, 1) + OR(b, c, 0), p));
+        }
+    }
+}
