@@ -212,20 +212,72 @@ KERNEL(group_norm_sums)(const ACC* __restrict__ sums, T* __restrict__ dw, T* __r
 }
 
 // ------------------------------------------------------------------ one number per channel: (batch, channels)
-// Row r is a tile of channels: `count` of them from `start` on; each lane walks through the batch, four numbers at a time.
+// Row r is a tile of channels: `count` of them from `start` on. Each lane walks through the batch, four lines at a time:
+// what it knows of its channel is loaded once for them.
 #define TILE(r) const int start = (int)(r) * tile, count = channels - start < tile ? channels - start : tile
+#define FOUR_LINES(n, batch, function, ...)                             \
+    for (int n = 0; n < (batch);) {                                     \
+        if (n + 4 <= (batch)) { function<4>(__VA_ARGS__); n += 4; }     \
+        else { function<1>(__VA_ARGS__); n += 1; }                      \
+    }
 
-// first and second += the differences from `mean` and their squares, in K lines of x
-template <int K> DEVICE void add_lines(const T* x, const ACC* mean, ACC* first, ACC* second, int channels, int count) {
-    LANES(j, count) {
-        ACC s = 0, t = 0;
+struct Tile { const ACC *mean, *rest, *rstd; const T *w, *b; int channels, count; };
+
+DEVICE Tile tile_of(const ACC* stats, const T* w, const T* b, int start, int channels, int count) {
+    return {stats + start, stats + channels + start, stats + 3 * channels + start, w ? w + start : w, b ? b + start : b,
+            channels, count};
+}
+
+// first and second += the differences from the mean and their squares
+template <int K> DEVICE void add_lines(Tile t, const T* x, ACC* first, ACC* second) {
+    LANES(j, t.count) {
+        const ACC mean = t.mean[j];
+        ACC sum = 0, squares = 0;
         UNROLL for (int k = 0; k < K; ++k) {
-            const ACC d = ACC(x[(long long)k * channels + j]) - mean[j];
-            s += d;
-            t += d * d;
+            const ACC d = ACC(x[(long long)k * t.channels + j]) - mean;
+            sum += d;
+            squares += d * d;
         }
-        first[j] += s;
-        second[j] += t;
+        first[j] += sum;
+        second[j] += squares;
+    }
+}
+
+template <int K> DEVICE void normalise_lines(Tile t, const T* x, T* y, ACC p) {
+    LANES(j, t.count) {
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = OR(t.w, j, 1), shift = OR(t.b, j, 0);
+        UNROLL for (int k = 0; k < K; ++k) {
+            const long long i = (long long)k * t.channels + j;
+            y[i] = T(act::ACT::f((ACC(x[i]) - mean - rest) * rstd * scale + shift, p));
+        }
+    }
+}
+
+// dots and sums += dz v and dz
+template <int K> DEVICE void add_products(Tile t, const T* dy, const T* x, ACC* dots, ACC* sums, ACC p) {
+    LANES(j, t.count) {
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = OR(t.w, j, 1), shift = OR(t.b, j, 0);
+        ACC sum = 0, dot = 0;
+        UNROLL for (int k = 0; k < K; ++k) {
+            const long long i = (long long)k * t.channels + j;
+            const ACC v = (ACC(x[i]) - mean - rest) * rstd, dz = pulled(ACC(dy[i]), v * scale + shift, p);
+            sum += dz;
+            dot += dz * v;
+        }
+        sums[j] += sum;
+        dots[j] += dot;
+    }
+}
+
+template <int K> DEVICE void pull_lines(Tile t, const T* dy, const T* x, const ACC* dots, const ACC* sums, T* dx, ACC share, ACC p) {
+    LANES(j, t.count) {
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = OR(t.w, j, 1), shift = OR(t.b, j, 0);
+        const ACC level = share > 0 ? sums[j] * share : 0, slope = share > 0 ? dots[j] * share : 0;
+        UNROLL for (int k = 0; k < K; ++k) {
+            const long long i = (long long)k * t.channels + j;
+            const ACC v = (ACC(x[i]) - mean - rest) * rstd, dz = pulled(ACC(dy[i]), v * scale + shift, p);
+            dx[i] = T(rstd * scale * (dz - level - v * slope));
+        }
     }
 }
 
@@ -233,28 +285,20 @@ KERNEL(batch_norm_forward_last)(const T* __restrict__ x, OPTIONAL const T* w, OP
                                 ACC* __restrict__ stats, ACC eps, ACC p, int batch, int channels, int tile) {
     ROWS(r, (channels + tile - 1) / tile, (long long)batch * tile) {
         TILE(r);
-        const T* from = x + start;
         ACC *mean = stats + start, *rest = mean + channels, *var = rest + channels, *rstd = var + channels;
         const int some = batch / 8 + 1;
         LANES(j, count) mean[j] = rest[j] = var[j] = 0;
-        for (int n = 0; n < some; ++n) LANES(j, count) mean[j] += ACC(from[(long long)n * channels + j]);
+        for (int n = 0; n < some; ++n) LANES(j, count) mean[j] += ACC(x[(long long)n * channels + start + j]);
         LANES(j, count) mean[j] /= ACC(some);
-        int n = 0;
-        for (; n + 4 <= batch; n += 4) add_lines<4>(from + (long long)n * channels, mean, rest, var, channels, count);
-        for (; n < batch; ++n) add_lines<1>(from + (long long)n * channels, mean, rest, var, channels, count);
+        const Tile t = tile_of(stats, w, b, start, channels, count);
+        FOUR_LINES(n, batch, add_lines, t, x + (long long)n * channels + start, rest, var)
         LANES(j, count) {
             const ACC d = rest[j] / ACC(batch), v = f_max(var[j] / ACC(batch) - d * d, ACC(0));
             rest[j] = d;
             var[j] = v;
             rstd[j] = 1 / f_sqrt(v + eps);
         }
-        for (n = 0; n < batch; ++n) {
-            const long long line = (long long)n * channels + start;
-            LANES(j, count) {
-                const ACC v = (ACC(x[line + j]) - mean[j] - rest[j]) * rstd[j];
-                y[line + j] = T(act::ACT::f(v * OR(w, start + j, 1) + OR(b, start + j, 0), p));
-            }
-        }
+        FOUR_LINES(n, batch, normalise_lines, t, x + (long long)n * channels + start, y + (long long)n * channels + start, p)
     }
 }
 
@@ -265,44 +309,23 @@ KERNEL(batch_norm_backward_last)(const T* __restrict__ dy, const T* __restrict__
                                  int batch, int channels, int tile) {
     ROWS(r, (channels + tile - 1) / tile, (long long)batch * tile) {
         TILE(r);
-        const ACC *mean = stats + start, *rest = mean + channels, *rstd = rest + 2 * channels;
-        ACC *dot = work + start, *sum = dot + channels;
-        LANES(j, count) dot[j] = sum[j] = 0;
-        for (int n = 0; n < batch; ++n) {
-            const long long line = (long long)n * channels + start;
-            LANES(j, count) {
-                const ACC v = (ACC(x[line + j]) - mean[j] - rest[j]) * rstd[j];
-                const ACC dz = pulled(ACC(dy[line + j]), v * OR(w, start + j, 1) + OR(b, start + j, 0), p);
-                sum[j] += dz;
-                dot[j] += dz * v;
-            }
-        }
+        ACC *dots = work + start, *sums = dots + channels;
+        const Tile t = tile_of(stats, w, b, start, channels, count);
+        LANES(j, count) dots[j] = sums[j] = 0;
+        FOUR_LINES(n, batch, add_products, t, dy + (long long)n * channels + start, x + (long long)n * channels + start, dots,
+                   sums, p)
         LANES(j, count) {
-            dw[start + j] = T(dot[j]);
-            db[start + j] = T(sum[j]);
+            dw[start + j] = T(dots[j]);
+            db[start + j] = T(sums[j]);
         }
-        if (dx) {
-            for (int n = 0; n < batch; ++n) {
-                const long long line = (long long)n * channels + start;
-                LANES(j, count) {
-                    const ACC v = (ACC(x[line + j]) - mean[j] - rest[j]) * rstd[j], scale = OR(w, start + j, 1);
-                    const ACC dz = pulled(ACC(dy[line + j]), v * scale + OR(b, start + j, 0), p);
-                    const ACC mean_part = (sum[j] + v * dot[j]) * share;
-                    dx[line + j] = T(rstd[j] * scale * (share > 0 ? dz - mean_part : dz));
-                }
-            }
-        }
+        if (dx)
+            FOUR_LINES(n, batch, pull_lines, t, dy + (long long)n * channels + start, x + (long long)n * channels + start, dots,
+                       sums, dx + (long long)n * channels + start, share, p)
     }
 }
 
 KERNEL(fixed_norm_forward_last)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
                                 const ACC* __restrict__ stats, T* __restrict__ y, ACC p, long long rows, int channels) {
-    ROWS(r, rows, channels) {
-        const ACC *mean = stats, *rest = mean + channels, *rstd = rest + 2 * channels;
-        const long long line = r * channels;
-        LANES(c, channels) {
-            const ACC v = (ACC(x[line + c]) - mean[c] - rest[c]) * rstd[c];
-            y[line + c] = T(act::ACT::f(v * OR(w, c, 1) + OR(b, c, 0), p));
-        }
-    }
+    ROWS(r, rows, channels) normalise_lines<1>(tile_of(stats, w, b, 0, channels, channels), x + r * channels,
+                                               y + r * channels, p);
 }

@@ -19,6 +19,8 @@
 // constants: KH=5 KW=5 SH=1 SW=1 DH=1 DW=1 EH=0 EW=0
 // constants: KH=2 KW=3 SH=3 SW=2 DH=2 DW=3 EH=2 EW=0
 // constants: KH=1 KW=7 SH=1 SW=4 DH=1 DW=1 EH=0 EW=3
+// constants: KH=7 KW=7 SH=1 SW=1 DH=1 DW=1 EH=0 EW=0
+// constants: KH=8 KW=8 SH=4 SW=4 DH=2 DW=1 EH=1 EW=2
 
 #ifdef KH
 #define MOD(a, b)   (((a) % (b) + (b)) % (b))
@@ -56,7 +58,10 @@ KERNEL(depthwise_forward)(const T* __restrict__ x, const T* __restrict__ w, T* _
                 T* y0 = y + (plane * OD + od) * OH * OW;
                 VECTORS(j, OW, 1) {
                     VecPart<SW> part[AHEAD];
-                    UNROLL for (int q = 0; q < AHEAD; ++q) part[q] = VecPart<SW>(pw - (j + q) * SW, W + pw - (j + q) * SW);
+                    if (j * SW >= pw && (j + VL + AHEAD - 1) * SW <= W + pw)
+                        UNROLL for (int q = 0; q < AHEAD; ++q) part[q] = VecPart<SW>(0, SW * VL);
+                    else
+                        UNROLL for (int q = 0; q < AHEAD; ++q) part[q] = VecPart<SW>(pw - (j + q) * SW, W + pw - (j + q) * SW);
                     const VecPart<1> mine(0, OW - j);
                     for (int oh = first; oh < last; oh += BLOCK) {
                         const int h0 = oh * SH - ph;
@@ -106,7 +111,10 @@ KERNEL(depthwise_data)(const T* __restrict__ dy, const T* __restrict__ w, T* __r
                 VECTORS(i, (W + SW - 1) / SW, 1) {
                     const int own = i + pw / SW;
                     VecPart<1> part[LAST_W - FIRST_W + 1];
-                    UNROLL for (int q = FIRST_W; q <= LAST_W; ++q) part[q - FIRST_W] = VecPart<1>(-own - q, OW - own - q);
+                    if (own + FIRST_W >= 0 && own + LAST_W + VL <= OW)
+                        UNROLL for (int q = FIRST_W; q <= LAST_W; ++q) part[q - FIRST_W] = VecPart<1>(0, VL);
+                    else
+                        UNROLL for (int q = FIRST_W; q <= LAST_W; ++q) part[q - FIRST_W] = VecPart<1>(-own - q, OW - own - q);
                     const VecPart<SW> mine(0, W - i * SW);
                     for (int h = first; h < last; h += STEP * SH) {
                         const int oh = (h + ph) / SH;
@@ -159,8 +167,11 @@ KERNEL(depthwise_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* _
             VECTORS(j, OW, 1) {
                 const int n = OW - j, most = W + pw - j * SW;
                 VecPart<SW> seen[AHEAD];
-                UNROLL for (int q = 0; q < AHEAD; ++q)
-                    seen[q] = VecPart<SW>(pw - (j + q) * SW, most - q * SW < n * SW ? most - q * SW : n * SW);
+                if (j * SW >= pw && (VL + AHEAD - 1) * SW <= most && VL <= n)
+                    UNROLL for (int q = 0; q < AHEAD; ++q) seen[q] = VecPart<SW>(0, SW * VL);
+                else
+                    UNROLL for (int q = 0; q < AHEAD; ++q)
+                        seen[q] = VecPart<SW>(pw - (j + q) * SW, most - q * SW < n * SW ? most - q * SW : n * SW);
                 const VecPart<1> mine(0, n);
                 for (int i = n0; i < last; ++i) {
                     const T* x0 = x + (((long long)i * O + o) / M * D + d) * H * W + j * SW - pw;

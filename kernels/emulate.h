@@ -35,7 +35,8 @@ extern "C" { void* __tsan_get_current_fiber(); void* __tsan_create_fiber(unsigne
 namespace emu {
 struct dim3 { unsigned x, y, z; };
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
-struct Fiber { ucontext_t ctx; char* stack; dim3 tid; unsigned warp; State state; void* tsan; uint64_t slot; };
+struct Line { const char* file; int line; };            // of the kernel's text, for reports
+struct Fiber { ucontext_t ctx; char* stack; dim3 tid; unsigned warp; State state; void* tsan; uint64_t slot; Line at; };
 struct Place { const void* key; int offset; unsigned block; };
 constexpr int ARENA = 48 << 10;                        // what every GPU gives a block
 constexpr size_t STACK = 1 << 16;
@@ -58,8 +59,9 @@ UNSEEN inline dim3 tid() { return cur->tid; }
 UNSEEN inline dim3 bdim() { return block; }
 UNSEEN inline dim3 gdim() { return grid; }
 UNSEEN inline dim3 bix() { return bid; }
-UNSEEN inline void leave(State s, bool orders = true) { // to the scheduler, until it lets us on
+UNSEEN inline void leave(State s, Line at, bool orders = true) {    // to the scheduler, until it lets us on
     Fiber* f = cur;
+    f->at = at;
     Gates& g = gates[bid.x];
     char* gate = s == AT_BLOCK ? &g.block : s == AT_WARP ? &g.warp[f->warp] : &end_gate;
     f->state = s;
@@ -68,7 +70,7 @@ UNSEEN inline void leave(State s, bool orders = true) { // to the scheduler, unt
     swapcontext(&f->ctx, &home);
     if (orders) __tsan_acquire(gate);
 }
-UNSEEN inline void enter() { body(body_arg); leave(DONE); }
+UNSEEN inline void enter() { body(body_arg); leave(DONE, {}); }
 UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in every block's arena, NaN at first
     int i = 0;
     while (i < n_shared && shared_places[i].key != key) ++i;
@@ -120,6 +122,10 @@ UNSEEN inline void run_block(bool backwards) {
         if (!freed) {
             std::fprintf(stderr, "emulator: block %u has a barrier that not every thread reaches: %u at __syncthreads, "
                          "%u at a warp barrier, %u returned, of %u\n", bid.x, at[AT_BLOCK], at[AT_WARP], at[DONE], n_fibers);
+            for (unsigned i = 0; i < n_fibers; ++i)
+                if (fibers[i].state != DONE && (i == 0 || fibers[i].at.line != fibers[i - 1].at.line || fibers[i - 1].state == DONE))
+                    std::fprintf(stderr, "    thread (%u, %u) waits at %s:%d\n", fibers[i].tid.x, fibers[i].tid.y,
+                                 fibers[i].at.file, fibers[i].at.line);
             std::exit(3);
         }
     }
@@ -143,14 +149,14 @@ template <class F> void launch(dim3 blocks, dim3 threads, bool backwards, F f) {
     std::free(gates);
     body_arg = nullptr;
 }
-template <class V> UNSEEN V shfl_xor(V v, int d) {
+template <class V> UNSEEN V shfl_xor(V v, int d, Line at) {
     static_assert(sizeof v <= sizeof(uint64_t), "a shuffle moves at most 8 bytes");
     Fiber* f = cur;
     __builtin_memcpy(&f->slot, &v, sizeof v);
-    leave(AT_WARP, false);                             // a shuffle is no fence for memory
+    leave(AT_WARP, at, false);                            // a shuffle is no fence for memory
     V out;
     __builtin_memcpy(&out, &fibers[(f - fibers) ^ d].slot, sizeof out);
-    leave(AT_WARP, false);
+    leave(AT_WARP, at, false);
     return out;
 }
 
@@ -208,6 +214,7 @@ int main(int argc, char** argv) { return emu::run(argc, argv); }
 #define gridDim (emu::gdim())
 #define blockIdx (emu::bix())
 #define SHARED(type, name, n) static const char name##_key = 0; type* name = (type*)emu::shared(&name##_key, (n) * sizeof(type))
-#define __syncthreads() emu::leave(emu::AT_BLOCK)
-#define __syncwarp() emu::leave(emu::AT_WARP)
-#define __shfl_xor_sync(mask, v, d) emu::shfl_xor(v, d)
+#define HERE emu::Line{__FILE__, __LINE__}
+#define __syncthreads() emu::leave(emu::AT_BLOCK, HERE)
+#define __syncwarp() emu::leave(emu::AT_WARP, HERE)
+#define __shfl_xor_sync(mask, v, d) emu::shfl_xor(v, d, HERE)

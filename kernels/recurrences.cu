@@ -4,7 +4,7 @@
 // thread walks its sequences side by side, so that the weights are read once for all of them; on a GPU each has a block.
 //
 // Arrays are [T, N, K] in the order of time; states and cells [T + 1, N, H], the one before a step and the one after
-// it. reverse: from the last step to the first. mask [T, N]: where it is false the state stays. every: whether the
+// it. reverse: from the last step to the first. mask [T, N]: where it is false the state stays, and gates are 0. every: whether the
 // gates and cells of all steps are kept; else gates is [N, K] and cells [N, H], where the cell is replaced.
 //
 // A product a B reads B [K, n] as `pack` leaves it: [panels, K, PANEL], the columns of a panel side by side, the last
@@ -23,7 +23,7 @@
 #include "vectors.h"
 
 #define PANEL 48
-#define MOST 24                          // sequences that are walked side by side
+#define MOST 32                          // sequences that are walked side by side
 #define REGISTERS (VL > 1 ? 3 : 1)       // of columns of a product
 #ifdef FLUX_CPU
 #define SEQUENCES(r) (r##_end - r < MOST ? (int)(r##_end - r) : MOST)
@@ -182,6 +182,7 @@ KERNEL(lstm_sequence)(const T* __restrict__ gx, const T* __restrict__ OPTIONAL B
                     }
                 } else {
                     LANES(j, H) c_next[j] = c[j], h_next[j] = h[j];
+                    clear(z, width);
                 }
             }
             ROW_SYNC();
@@ -258,6 +259,7 @@ KERNEL(gru_sequence)(const T* __restrict__ gx, const T* __restrict__ OPTIONAL B,
                     }
                 } else {
                     copy(h, h_next, H);
+                    clear(z, width);
                 }
             }
             ROW_SYNC();

@@ -261,7 +261,7 @@ from .optimisers import (
 from .spelling import missing_name, teach
 
 if TYPE_CHECKING:  # imported when first used: training needs files, progress bars and data sets, a layer does not
-    from . import data, models, schedules
+    from . import data, models, onnx, schedules
     from .autograd.checker import CheckError, check
     from .data import DataLoader, onecold, onehot, onehotbatch, splitobs
     from .files import FileError, load, load_checkpoint, save, save_checkpoint

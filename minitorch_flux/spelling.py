@@ -10,6 +10,13 @@ from typing import Any
 NAMES = {
     "Linear": "Dense",
     "Sequential": "Chain",
+    "LazyLinear": "Dense(None, out)",
+    "LazyConv1d": "Conv((k,), None, out)",
+    "LazyConv2d": "Conv((kh, kw), None, out)",
+    "LazyConv3d": "Conv((kd, kh, kw), None, out)",
+    "LazyBatchNorm1d": "BatchNorm(None)",
+    "LazyBatchNorm2d": "BatchNorm(None)",
+    "LazyBatchNorm3d": "BatchNorm(None)",
     "Conv1d": "Conv((k,), in, out)",
     "Conv2d": "Conv((kh, kw), in, out)",
     "Conv3d": "Conv((kd, kh, kw), in, out)",

@@ -91,6 +91,9 @@ class Operation:
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
 
+    def __reduce__(self) -> Any:  # a model that holds an operation can be copied and pickled: by its name
+        return _called, (self.name,)
+
     def __call__(self, *inputs: Any, **static: Any) -> Any:
         level = state.level
         recorded = False
@@ -243,6 +246,10 @@ class _Gradient:
         if parameter is None or parameter.default is parameter.empty:
             raise TapeError(f"the gradient of {self.op.name} asks for {name!r}, which its forward does not know")
         return parameter.default
+
+
+def _called(name: str) -> Operation:
+    return OPERATIONS[name]
 
 
 def operation(name: str, forward: Callable[..., Any], **keywords: Any) -> Operation:

@@ -45,6 +45,11 @@ class Setting(NamedTuple):
         """A new array of a leaf's numbers."""
         return self.place(np.array(value, np.float64 if self.exact else leaf.dtype))
 
+    def of(self, a: Any) -> Any:
+        """A copy of an array that is no leaf: a buffer, or what a layer remembers."""
+        a = to_device(a, "cpu")
+        return self.place(a.astype(np.float64) if self.exact and is_float(a.dtype) else a.copy())
+
     def place(self, a: Any) -> Any:
         """The array on the device."""
         return to_device(a, self.device)
@@ -129,8 +134,7 @@ class Subject:
                 leaf.param.data = a
         for t in self.tensors.values():
             if not isinstance(t, Param):
-                a = to_device(t.data, "cpu")
-                t.data = setting.place(a.astype(np.float64) if setting.exact and is_float(a.dtype) else a.copy())
+                t.data = setting.of(t.data)
         if setting.train is not None:
             for s in self.structures.values():
                 if hasattr(s, "active"):
@@ -138,7 +142,7 @@ class Subject:
         try:
             with use_kernels(setting.kernels), undoing():
                 for s in self.structures.values():
-                    s._carry(setting.device)
+                    s._carry(lambda t: Tensor(setting.of(t.data)))
                 yield [a if leaf.param is None else leaf.param for leaf, a in zip(self.leaves, arrays, strict=True)]
         finally:
             self.restore()

@@ -26,8 +26,8 @@ class Structure:
             if isinstance(value, _PARTS) or (isinstance(value, _CONTAINERS) and _holds(value)):
                 yield name, value
 
-    def _carry(self, device: str) -> None:
-        """Move what the object remembers between its calls; its children are moved by the one who calls this."""
+    def _carry(self, convert: Callable[[Tensor], Tensor]) -> None:
+        """Move or convert the tensors that the object remembers between its calls; the caller does so with its children."""
 
 
 _PARTS, _CONTAINERS = (Tensor, Structure), (list, tuple, dict)  # tuples: a union would be built anew for every question

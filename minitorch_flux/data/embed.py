@@ -5,8 +5,8 @@
 
 ``FASHION_FOLDER`` holds the four official idx files (verified by sha256); ``DIGITS_CSV`` is UCI's ``optdigits.tes`` or
 scikit-learn's ``digits.csv.gz``, which has the same 1797 rows of 64 pixels and a label (verified by the sha256 of the
-65 columns as bytes). The names come from the package faker (made with its version 40.54.0). The npz files are written without timestamps; their sha256 belong into ``embedded.py`` and
-``LICENSES.md``.
+65 columns as bytes). The names come from the package faker (made with its version 40.54.0). The npz files are written
+without timestamps; the sha256 of all belong into ``embedded.py`` and ``LICENSES.md``.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from .classification import (
     logitbinarycrossentropy,
     logitcrossentropy,
 )
+from .ctc import ctc_loss
 from .overlap import dice_coeff_loss, tversky_loss
 from .regression import (
     hinge_loss,
@@ -35,6 +36,7 @@ __all__ = [
     "binary_focal_loss",
     "binarycrossentropy",
     "crossentropy",
+    "ctc_loss",
     "dice_coeff_loss",
     "focal_loss",
     "hinge_loss",

@@ -37,29 +37,37 @@ def _one_bias(w: Weights) -> Any:
     return w.bias_ih + w.bias_hh
 
 
-class RNNFamily:
+class Family:
+    """What tells one kind of recurrent layer from the others."""
+
+    gates: int
+    parts: tuple[str, ...] = ("h",)  # of a state
+    _run: Callable[..., tuple[Tensor, States]]  # (weights, x (T, N, in), states, mask, reverse) -> (y (T, N, out), states)
+
+
+class RNNFamily(Family):
     """h' = act(W x + b + U h): one gate, whose activation is free."""
 
-    gates, parts = 1, ("h",)
-    activation: Callable[..., Any]
+    gates = 1
+    activation: Any
 
     def _run(self, w: Weights, x: Tensor, states: States, mask: Any = None, reverse: bool = False) -> tuple[Tensor, States]:
-        """``(y, last states)`` of x (T, N, in); y (T, N, out)."""
         gx, known = dense(x, w.ih, _one_bias(w)), activation_of(self.activation)
         if known is None:  # any function: step by step
             y, h = _through_time(lambda x, s: _rnn_step(x, s, w.hh, self.activation), gx, states, mask, reverse)
         else:
-            y, h = rnn_sequence(gx, w.hh, *states, mask, activation=known, reverse=reverse)
+            y, h = rnn_sequence(gx, w.hh, states[0], mask, activation=known, reverse=reverse)
         return y, (h,)
 
 
-class LSTMFamily:
+class LSTMFamily(Family):
     """Four gates in the order input, forget, cell, output; the state is h and c."""
 
     gates, parts = 4, ("h", "c")
 
     def _run(self, w: Weights, x: Tensor, states: States, mask: Any = None, reverse: bool = False) -> tuple[Tensor, States]:
-        y, *last = lstm_sequence(dense(x, w.ih, _one_bias(w)), w.hh, *states, mask, reverse=reverse)
+        h, c = states
+        y, *last = lstm_sequence(dense(x, w.ih, _one_bias(w)), w.hh, h, c, mask, reverse=reverse)
         return y, tuple(last)
 
     @staticmethod
@@ -70,14 +78,14 @@ class LSTMFamily:
         return bias
 
 
-class GRUFamily:
+class GRUFamily(Family):
     """Three gates in the order reset, update, new; the hidden bias is inside of ``r * (...)``."""
 
-    gates, parts, form = 3, ("h",), "gru"
+    gates, form = 3, "gru"
 
     def _run(self, w: Weights, x: Tensor, states: States, mask: Any = None, reverse: bool = False) -> tuple[Tensor, States]:
         gx = dense(x, w.ih, w.bias_ih)
-        y, h = gru_sequence(gx, w.hh, w.bias_hh, *states, mask, reverse=reverse, form=self.form)
+        y, h = gru_sequence(gx, w.hh, w.bias_hh, states[0], mask, reverse=reverse, form=self.form)
         return y, (h,)
 
 
@@ -176,11 +184,7 @@ def packed(states: States) -> Any:
 # -- the cells ---------------------------------------------------------------------------------------------------------
 
 
-class _Cell(Module):
-    gates: int
-    parts: tuple[str, ...]
-    _run: Callable[..., tuple[Tensor, States]]
-
+class _Cell(Family, Module):
     def __init__(
         self,
         in_: Any,

@@ -37,6 +37,8 @@ class Chain(Container):
 
 def activations(chain: Chain, x: Any) -> list[Any]:
     """The output of every layer of ``chain`` at ``x``, in order. Source: Flux's ``activations``."""
+    if not isinstance(chain, Chain):
+        raise TypeError(f"activations takes a Chain, got {type(chain).__name__}")
     outputs = []
     if is_array(x) and is_number(x.dtype):
         x = Tensor(x)

@@ -91,7 +91,9 @@ class Parallel(Container):
     With one input every layer has it; with several, one for each layer: ``p(x, y) = connection(l1(x), l2(y))``, which is
     ``p((x, y))`` too; a single layer takes them all in turn: ``connection(l1(x), l1(y))``. ``connection`` is called with
     all outputs as its arguments; ``flux.add`` and ``multiply``, ``maximum``, ``minimum`` take any number of them; one of a
-    list, such as ``partial(flux.cat, axis=1)``, is given them in a list, and ``tuple`` keeps them apart. Raises ValueError for another number of inputs. Source: Flux's ``Parallel``.
+    list, such as ``partial(flux.cat, axis=1)``, is given them in a list, and ``tuple`` keeps them apart.
+
+    Raises ValueError for another number of inputs. Source: Flux's ``Parallel``.
     """
 
     def __init__(self, connection: Any, /, *layers: Any, **named: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ..autograd import Structure, Tensor
 from ..autograd.tree import same_kind
 from ..backend import is_array, is_float
-from .module import _named
+from .module import _named, walk
 
 
 def f16(x: Any) -> Any:
@@ -53,6 +53,8 @@ def _convert(x: Any, dtype: np.dtype, copies: dict[int, Any]) -> Any:
         for _, t in _named(model, Tensor):
             if t.node is None and is_float(t.dtype):
                 t.data, t.grad = t.data.astype(dtype), None
+        for _, m in walk(model):
+            m._carry(lambda t: t.astype(dtype) if is_float(t.dtype) else t)
         return model
     if isinstance(x, Tensor) or is_array(x):
         return x.astype(dtype) if is_float(x.dtype) and x.dtype != dtype else x

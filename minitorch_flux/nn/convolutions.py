@@ -157,7 +157,7 @@ class Conv(Convolution):
     ``SamePad("upper")`` or ``"same"``. ``groups``: in and out channels are split into as many parts that don't see each
     other. ``bias``: True (drawn by ``init_bias``), False, or an array. ``flipkernel``: True slides the flipped kernel,
     Flux's true convolution; the default is cross-correlation, as in PyTorch. ``Conv(weight_array, bias, activation, ...)``
-    takes given weights.
+    takes given weights; ``Conv((3, 3), None, 16)`` takes ``in`` from the first input.
 
     Raises ValueError that names the axis and both sizes where channels or axes do not fit. Source: Flux's ``Conv``.
     """

@@ -110,7 +110,7 @@ class LayerNorm(_LastAxesNorm):
         self._set(size, activation, affine, init)
         self.eps, self.init_bias = eps, init_bias
         name = type(self).__name__
-        if self.weight is None and bias not in (True, False, None):
+        if self.weight is None and not isinstance(bias, bool | None):
             raise ValueError(f"{name}: affine=False leaves the bias out, too; got one of shape {as_tensor(bias).shape}")
         self.bias = None if self.weight is None else bias_parameter(bias, self.weight, self.sizes, init_bias, name)
 

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..autograd import Tensor, is_outlining, no_grad
+from ..autograd.recording import undoing
 from ..autograd.tree import same_kind
 from ..backend import as_array, device_of, is_array, is_outline
 from . import printing
 from .inputs import nothing_drawn
-from .module import Module, keeping_state, walk
+from .module import Module, walk
 from .output_sizes import outputsize
 
 _building = threading.RLock()
@@ -36,6 +37,7 @@ class _Size(NamedTuple):
     """Where the open size of a class stands."""
 
     init: Callable[..., None]  # the class's own __init__
+    signature: inspect.Signature
     argument: str
     axis: int | Callable[[Any], int]
     saved: Callable[[Mapping[str, tuple[int, ...]], Any], int]
@@ -59,14 +61,15 @@ def open_size(
     """
 
     def decorate(cls: type) -> type:
-        size = _Size(cls.__init__, argument, axis, saved, multiple_of, which)  # type: ignore[misc]
+        own = cls.__init__  # type: ignore[misc]
+        size = _Size(own, inspect.signature(own), argument, axis, saved, multiple_of, which)
 
         @functools.wraps(size.init)
         def init(self: Module, *args: Any, **keywords: Any) -> None:
             if not _is_open(size, self, args, keywords):
                 return size.init(self, *args, **keywords)
             vars(self)["_waiting"] = (cls, args, keywords)
-            self.__class__ = _open_class(type(self))  # type: ignore[assignment]
+            self.__class__ = _open_class(type(self))
             _tried(self)  # wrong arguments are named now, not at the first input
             return None
 
@@ -93,7 +96,7 @@ def _is_open(size: _Size, layer: Module, args: tuple[Any, ...], keywords: dict[s
     if args and (is_array(args[0]) or isinstance(args[0], Tensor)):
         return False  # made from given weights: a None among the arguments means something else
     try:
-        bound = inspect.signature(size.init).bind(layer, *args, **keywords)
+        bound = size.signature.bind(layer, *args, **keywords)
     except TypeError:
         return False  # __init__ itself says what is missing
     value = bound.arguments.get(size.argument, ())
@@ -122,12 +125,12 @@ class _Open(Module):
             before, own = dict(vars(self)), type(self)
             self._adopt(_built(self, *_size_and_device(self, inputs)))
             try:
-                with keeping_state(self) if is_outlining() else nullcontext():
+                with undoing() if is_outlining() else nullcontext():
                     return self(*inputs, **keywords)
             except BaseException:  # an input that does not fit decides nothing
                 vars(self).clear()
                 vars(self).update(before)
-                self.__class__ = own  # type: ignore[assignment]
+                self.__class__ = own
                 raise
 
     def children(self) -> Iterator[tuple[str, Any]]:
@@ -169,7 +172,7 @@ def _open_class(cls: Any) -> type:
 
 
 def _reopened(cls: type, attributes: dict[str, Any]) -> Any:
-    layer = object.__new__(_open_class(cls))
+    layer: Any = object.__new__(_open_class(cls))
     vars(layer).update(attributes)
     return layer
 
@@ -196,17 +199,19 @@ def _built(layer: Any, n: int, device: str = "cpu") -> Module:
     size, (_, args, keywords) = _size_of(layer), layer._waiting
     new = object.__new__(layer._becomes)
     vars(new).update({k: v for k, v in vars(layer).items() if k != "_waiting"})
-    bound = inspect.signature(size.init).bind(new, *args, **keywords)
+    bound = size.signature.bind(new, *args, **keywords)
     bound.arguments[size.argument] = _filled(bound.arguments[size.argument], n)
     with no_grad():
         size.init(*bound.args, **bound.kwargs)
+    if "active" in vars(layer):  # a mode that was set meanwhile
+        new.active = layer.active
     return new if device == "cpu" else new.to(device)
 
 
 def _tried(layer: Any) -> Module:
     """The layer with some size that its arguments permit, and zeros that take no memory for its weights."""
     size, (_, args, keywords) = _size_of(layer), layer._waiting
-    bound = inspect.signature(size.init).bind(layer, *args, **keywords)
+    bound = size.signature.bind(layer, *args, **keywords)
     bound.apply_defaults()
     n = bound.arguments[size.multiple_of] if size.multiple_of else 1
     with nothing_drawn():

@@ -71,9 +71,11 @@ def _mapped(x: Any, leaf: Any, keep_open: bool = False, inside: frozenset[int] =
         if isinstance(x, Container):
             layers = [parts.pop(name) for name in list(parts)[: len(x)]]
             parts = {"layers": tuple(layers) if x.names is None else dict(zip(x.names, layers, strict=True)), **parts}
-        found = {name: v for name, v in parts.items() if not _is_empty(v)}
+        if _is_empty(parts):
+            return ()
+        found = {name: v for name, v in parts.items() if name == "layers" or not _is_empty(v)}
         absent = {n: False for n, v in vars(x).items() if n.startswith("bias") and (v is None or v is False)}
-        return {**found, **absent} if found else ()
+        return {**found, **absent}
     if isinstance(x, dict):
         return {k: _mapped(v, leaf, keep_open, inside | {id(x)}) for k, v in x.items()}
     if isinstance(x, list | tuple):
@@ -107,12 +109,14 @@ class _Match:
             dst = _mapped(self.opened(path, dst, arrays), lambda t: t)
             if not dst:
                 return
+        if _is_empty(dst) and _is_empty(src):
+            return
         if isinstance(dst, Tensor):
             self.leaf(dst, src, path)
         elif isinstance(dst, Mapping) and isinstance(src, Mapping):
             for k in [*dst, *(k for k in src if k not in dst)]:
                 self.walk(dst.get(k, ()), src.get(k, ()), f"{path}.{k}" if path else str(k))
-        elif isinstance(dst, list | tuple) and isinstance(src, list | tuple) and dst and src:
+        elif isinstance(dst, list | tuple) and isinstance(src, list | tuple) and src:
             if len(dst) != len(src):
                 self.problems.append(f"{path or 'the model'}: {len(src)} parts, the model has {len(dst)}")
             for i, (d, s) in enumerate(zip(dst, src)):
@@ -120,7 +124,7 @@ class _Match:
         elif dst is False and hasattr(src, "shape"):
             if bool((as_plain(src) != 0).any()):
                 self.problems.append(f"{path}: is not zero, the model has none")
-        elif not (_is_empty(dst) and _is_empty(src)):
+        else:
             self.problems.append(f"{path or 'the model'}: {_words(src)}, the model has {_words(dst)} there")
 
     def leaf(self, t: Tensor, src: Any, path: str) -> None:

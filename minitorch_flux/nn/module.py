@@ -12,13 +12,12 @@ is a complete layer. A parameter is an attribute made by ``flux.Param(array)``, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from ..autograd import Buffer, Param, Structure, Tensor, is_outlining, is_recording
-from ..autograd.recording import undoing
 from ..autograd.tree import items, parameters
 from ..backend import parse_device, to_device
+from ..ops.transfers import move_tensor
 from ..spelling import check_keywords, known_keywords
 from .state_dicts import load_state_dict, state_dict
 
@@ -27,7 +26,6 @@ class Module(Structure):
     """The base of every layer: walking, moving, saving and printing are generic."""
 
     active: bool | None = None  # train mode: None automatic, True on, False off; see testmode
-    running: tuple[str, ...] = ()  # the attributes that calls change, such as a recurrent state
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
         if keywords and (known := known_keywords(cls.__init__)) is not None:
@@ -72,7 +70,7 @@ class Module(Structure):
                 t.data, t.grad = data, None
                 t.version += 1
         for m in self.modules():
-            m._carry(device)
+            m._carry(lambda t: move_tensor(t, device))
         return self
 
     def train(self, mode: bool = True) -> Module:
@@ -143,18 +141,6 @@ def zero_grad(model: Any) -> Any:
     for _, t in _named(model, Tensor, open_too=True):
         t.grad = None
     return model
-
-
-@contextmanager
-def keeping_state(model: Any) -> Iterator[None]:
-    """What calls change in the layers of ``model`` (recurrent state, ``running`` attributes) is afterwards as before."""
-    before = [(m, name, vars(m).get(name)) for _, m in walk(model) for name in m.running]
-    try:
-        with undoing():
-            yield
-    finally:
-        for m, name, value in before:
-            vars(m)[name] = value
 
 
 def training(layer: Module) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 
 from ..autograd import Buffer, Param, Tensor
 from ..autograd.recording import note
-from ..backend import DEFAULT, array_module, is_float, refuse_complex
+from ..backend import DEFAULT, is_float, refuse_complex
 from ..ops.channel_norms import batch_norm, fixed_norm, group_norm
 from ..ops.elementwise import as_tensor
 from ..ops.nonlinearities import activation_of, identity
+from ..ops.shapes import repeat
 from .dropouts import check_active
 from .initialisers import ones, zeros
 from .inputs import as_input, drawn, layer_name, whole
@@ -90,10 +91,11 @@ class _ChannelNorm(Module):
         act = activation_of(self.activation)
         keywords: dict[str, Any] = {"eps": self.eps, "activation": identity if act is None else act}
         if self.running_mean is not None and self.running_var is not None and not training(self):
-            mean, var = self.running_mean.data, self.running_var.data
+            mean: Any
+            var: Any
+            mean, var = self.running_mean, self.running_var
             if self.groups != self.channels:
-                xp = array_module(mean)
-                mean, var = (xp.repeat(a, self.channels // self.groups) for a in (mean, var))
+                mean, var = (repeat(a, self.channels // self.groups) for a in (mean, var))
             y = fixed_norm(x, self.weight, self.bias, mean, var, **keywords)
         elif count == 1:
             hint = " or call the layer in test mode, flux.testmode(model)" if self.track_stats else ""

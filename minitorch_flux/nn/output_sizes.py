@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, outlining
+from ..autograd.recording import undoing
 from ..backend import Outline, OutlineError
-from .module import keeping_state
 
 
 def outputsize(model: Any, *shapes: Any, dtype: Any = np.float32) -> Any:
@@ -26,7 +26,7 @@ def outputsize(model: Any, *shapes: Any, dtype: Any = np.float32) -> Any:
     the numbers. Source: Flux's ``outputsize``.
     """
     inputs = [_outline(shape, dtype) for shape in shapes]
-    with keeping_state(model), outlining():
+    with undoing(), outlining():
         try:
             y = model(*inputs)
         except OutlineError as error:

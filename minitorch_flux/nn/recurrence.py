@@ -18,7 +18,6 @@ from ..autograd.recording import Scope, current_scope, note
 from ..autograd.tree import same_kind
 from ..backend import is_array, is_number
 from ..ops.joining import stack
-from ..ops.transfers import move_tensor
 from . import printing
 from .inputs import layer_name
 from .module import Module, walk
@@ -126,7 +125,7 @@ class Recur(Module):
             return left[0]
         if self.initial is not FROM_CELL:
             return self.initial
-        shape = getattr(inputs[0], "shape", ()) if inputs else ()
+        shape: Any = getattr(inputs[0], "shape", ()) if inputs else ()
         return self.cell.initial_state(shape[0] if len(shape) > 1 else None)  # type: ignore[attr-defined]
 
     def _remembered(self) -> tuple[Any] | None:
@@ -144,8 +143,8 @@ class Recur(Module):
         note(functools.partial(_restore, memory, memory.left, memory.scope))
         memory.left, memory.scope = left, scope
 
-    def _carry(self, device: str) -> None:
-        self._remember(_each(self._memory.left, lambda x: move_tensor(x, device)), self._memory.scope)
+    def _carry(self, convert: Callable[[Tensor], Tensor]) -> None:
+        self._remember(_each(self._memory.left, lambda x: convert(_as_tensor(x))), self._memory.scope)
 
     def __getstate__(self) -> dict[str, Any]:  # of copies and pickles
         return {**vars(self), "_memory": _Memory(_each(self._memory.left, _constant))}

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Param, Tensor
-from ..backend import array_module, as_array, to_device
+from ..backend import as_array, to_device
+from ..backend.arrays import same_device
 from ..ops.dropouts import check_probability, dropout
 from ..ops.joining import concatenate
 from ..ops.nonlinearities import tanh
 from ..ops.shapes import broadcast_to
 from .cells import (
+    Family,
     GRUFamily,
     GRUv3Family,
     LSTMFamily,
@@ -24,6 +26,7 @@ from .cells import (
     check_states,
     draw_weights,
     is_on,
+    one_step,
     packed,
     sizes_of,
     step,
@@ -35,13 +38,11 @@ from .lazy_sizes import open_size
 from .recurrence import Recur
 
 
-class _Layers(Recur):
+class _Layers(Family, Recur):
     """One or several recurrent layers, in one direction or both."""
 
-    gates: int
-    parts: tuple[str, ...]
-    _run: Callable[..., tuple[Tensor, States]]
-    _arguments: Any = None  # type: ignore[assignment]  # prints by its signature, unlike Recur
+    weight_ih_l0: Param
+    _arguments: Any = None  # prints by its signature, unlike Recur
 
     def __init__(
         self,
@@ -135,27 +136,25 @@ class _Layers(Recur):
         x = as_input(x, self.weight_ih_l0, self)
         if x.ndim == 3:
             return self._sequence(x, state, mask, lengths)
+        axes = "(N, T, in)" if self.batch_first else "(T, N, in)"
+        if x.ndim not in (1, 2):
+            raise ValueError(f"{layer_name(self)}: the input has {x.ndim} axes, expected one step (in,) or (N, in), or a whole "
+                             f"sequence {axes} (input shape {x.shape})")
+        if self.bidirectional:
+            raise ValueError(f"{layer_name(self)}: a bidirectional layer takes whole sequences {axes}, no single steps (input "
+                             f"shape {x.shape})")
         if mask is not None or lengths is not None:
-            raise ValueError(f"{layer_name(self)}: mask and lengths are for whole sequences, of three axes (input shape "
-                             f"{x.shape})")
-        if state is None:
-            state = self._before((x,))
-        left, y = self.cell(state, x)
+            raise ValueError(f"{layer_name(self)}: mask and lengths are for whole sequences {axes} (input shape {x.shape})")
+        left, y = self.cell(self._before((x,)) if state is None else state, x)
         self._leave(left)
         return y
 
-    def cell(self, h: Any, x: Any) -> tuple[Any, Tensor]:  # type: ignore[override]
+    def cell(self, h: Any, x: Any) -> tuple[Any, Tensor]:
         """One step as a pure function, ``h, y = rnn.cell(h, x)``: the layer's own state is not touched."""
-        x = as_input(x, self.weight_ih_l0, self)
         if self.bidirectional:
-            raise ValueError(f"{layer_name(self)}: a bidirectional layer takes whole sequences "
-                             f"{'(N, T, in)' if self.batch_first else '(T, N, in)'}, no single steps (input shape {x.shape})")
-        if x.ndim not in (1, 2):
-            axes = "(N, T, in)" if self.batch_first else "(T, N, in)"
-            raise ValueError(f"{layer_name(self)}: the input has {x.ndim} axes, expected one step (in,) or (N, in), or a whole "
-                             f"sequence {axes} (input shape {x.shape})")
-        check_features(self, x)
-        states = self._states(h, x.shape[:-1], x.shape)
+            raise ValueError(f"{layer_name(self)}: a bidirectional layer takes whole sequences, it has no cell")
+        x = as_input(x, self.weight_ih_l0, self)
+        states = self._states(h, one_step(self, x), x.shape)
         for k, w in enumerate(self._weights()):
             if k:
                 x = self._dropped(x)
@@ -192,12 +191,13 @@ class _Layers(Recur):
         """The mask (T, N) as an array of booleans, from the one or the other; None where every step counts."""
         if mask is None and lengths is None:
             return None
-        name, (steps, batch, _), xp = layer_name(self), x.shape, array_module(x.data)
+        name, (steps, batch, _) = layer_name(self), x.shape
         if lengths is None:
             mask = as_array(mask.data if isinstance(mask, Tensor) else mask, like=x.data)
             if mask.shape != shape[:2] or mask.dtype != np.bool_:
                 raise ValueError(f"{name}: the mask must be booleans of the shape {shape[:2]}, got {mask.dtype} of shape "
                                  f"{mask.shape} (input shape {shape})")
+            same_device(name, (x.data, mask))
             return mask.T if self.batch_first else mask
         if mask is not None:
             raise ValueError(f"{name}: give mask or lengths, not both")
@@ -208,7 +208,7 @@ class _Layers(Recur):
         if batch and not 0 <= lengths.min() <= lengths.max() <= steps:
             raise ValueError(f"{name}: lengths must be from 0 to {steps}, the number of steps, got {lengths.min()} to "
                              f"{lengths.max()} (input shape {shape})")
-        return xp.asarray(np.arange(steps)[:, None] < lengths)
+        return to_device(np.arange(steps)[:, None] < lengths, x.device)
 
 
 _size_may_be_open = open_size("in_", axis=-1, saved=lambda shapes, _: shapes["weight_ih_l0"][1])

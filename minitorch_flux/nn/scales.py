@@ -12,6 +12,7 @@ from ..ops.nonlinearities import activation_of, bias_act, identity
 from .initialisers import glorot_uniform, ones, zeros
 from .inputs import as_input, bias_parameter, drawn, layer_name, weights_from, whole
 from .layer_norms import check_activation, check_last_axes, sizes_of
+from .lazy_sizes import open_size
 from .module import Module
 
 
@@ -25,6 +26,7 @@ def _arguments_of(layer: Module, positional: list[Any], init: Any) -> tuple[list
     return positional + ([] if activation is identity else [activation]), keywords
 
 
+@open_size("size", axis=lambda layer: -layer.weight.ndim, saved=lambda shapes, _: shapes["weight"][0])
 class Scale(Module):
     """Scale(size, activation=identity, *, bias=True, init=ones, init_bias=zeros, rng=None)
 
@@ -124,7 +126,8 @@ class Bilinear(Module):
     @property
     def inputs(self) -> tuple[int, int]:
         """The numbers of features of the two inputs."""
-        return self.weight.shape[1:]
+        _, in1, in2 = self.weight.shape
+        return in1, in2
 
     @property
     def out(self) -> int:
@@ -152,7 +155,7 @@ class Bilinear(Module):
     def _pair(self, x: tuple[Any, ...]) -> tuple[Any, Any]:
         if len(x) != 2:
             raise ValueError(f"{layer_name(self)}: takes one input or two, got a tuple of {len(x)}")
-        return x  # type: ignore[return-value]
+        return x
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         return _arguments_of(self, [self.inputs, self.out], glorot_uniform)

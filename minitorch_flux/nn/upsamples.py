@@ -42,7 +42,7 @@ class Upsample(Module):
         self.scale, self.size = (tuple(v) if isinstance(v, list) else v for v in (scale, size))
 
     def __call__(self, x: Any) -> Tensor:
-        given = {"scale": self.scale, "size": self.size, "name": layer_name(self)}
+        given: dict[str, Any] = {"scale": self.scale, "size": self.size, "name": layer_name(self)}
         if self.mode == "nearest":
             return upsample_nearest(x, **given)
         if self.mode == "bicubic":

@@ -54,9 +54,9 @@ class WeightNorm(Module):
         g = Param(_length(v, axis).data)
         g.track = v.track = weight.track
         parts = {f"{name}_g": g, f"{name}_v": v}
-        for key, value in layer.__getstate__().items():  # as a copy would have them
+        for key, value in _attributes(layer):
             vars(self).update(parts if key == name else {key: value})
-        self.__class__ = _normed(type(layer), name, axis)
+        self.__class__ = _normed(type(layer), name, axis)  # type: ignore[arg-type]
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if id(self) in _computed.of:
@@ -77,8 +77,8 @@ class WeightNorm(Module):
     def _plain(self, weight: Param) -> Any:
         """A layer of the layer's own class, with all that is here and ``weight``."""
         kind, name, _ = self._norm
-        plain = object.__new__(kind)
-        for key, value in self.__getstate__().items():
+        plain: Any = object.__new__(kind)
+        for key, value in _attributes(self):
             if key != f"{name}_g":
                 vars(plain)[name if key == f"{name}_v" else key] = weight if key == f"{name}_v" else value
         return plain
@@ -92,6 +92,11 @@ class WeightNorm(Module):
     def __reduce__(self) -> Any:
         norms = _norms(self)
         return _rebuilt, (norms[-1][0], [(name, axis) for _, name, axis in reversed(norms)]), self.__getstate__()
+
+
+def _attributes(layer: Any) -> list[tuple[str, Any]]:
+    """The attributes of a layer as a copy of it would have them: two layers share no recurrent state."""
+    return list(layer.__getstate__().items())
 
 
 class _Computed(threading.local):

@@ -34,10 +34,9 @@ def heads(x: Any, number: int | None) -> Tensor:
 
 
 def _allowed(
-    shape: tuple[int, int], offset: Any, causal: bool, left: int, right: int, lengths: Any, xp: Any
+    queries: int, keys: int, offset: Any, causal: bool, left: int, right: int, lengths: Any, xp: Any
 ) -> Any:
     """Which keys a query may see, by their places: booleans that broadcast to (N, heads, L, S), or None for all."""
-    queries, keys = shape
     at = xp.arange(queries)[:, None] + offset
     ahead = xp.arange(keys) - at
     seen = None
@@ -74,7 +73,7 @@ def attention(
     if nonpad_kv_seqlen is not None:
         lengths = as_tensor(nonpad_kv_seqlen).data.reshape(-1, 1, 1, 1)
         offset = lengths - shape[2] if past_key is None else offset
-    seen = _allowed(shape[2:], offset, bool(is_causal), left_window_size, right_window_size, lengths, xp)
+    seen = _allowed(shape[2], shape[3], offset, bool(is_causal), left_window_size, right_window_size, lengths, xp)
     biased = capped
     if attn_mask is not None:
         mask = as_tensor(attn_mask)

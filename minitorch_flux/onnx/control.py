@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,8 @@ import numpy as np
 from ..ops.elementwise import as_tensor
 from ..ops.joining import stack
 from ..ops.shapes import flip, moveaxis
+from .graphs import Body
 from .registry import register
-
-Body = Callable[..., tuple[Any, ...]]
 
 
 @register("If", host=("cond",))
@@ -32,7 +30,7 @@ def loop(m: Any = None, cond: Any = None, *state: Any, body: Body) -> Any:
         kept, scanned = tuple(values[: len(state)]), tuple(values[len(state) :])
         rows.append(scanned)
         go, i = bool(as_tensor(more).item()), i + 1
-    if not rows and body.outputs > len(state) + 1:  # type: ignore[attr-defined]
+    if not rows and len(body.graph.outputs) > len(state) + 1:
         raise ValueError("a loop that never runs leaves the shapes of its scanned outputs unknown")
     return *kept, *(stack(list(column)) for column in zip(*rows))
 

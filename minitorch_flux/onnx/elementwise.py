@@ -15,7 +15,7 @@ from ..ops.elementwise import as_tensor
 from .arguments import like
 from .registry import register
 
-UNARY = {
+UNARY: dict[str, Callable[..., Any]] = {
     "Abs": arithmetic.absolute,
     "Acos": elementary.arccos,
     "Acosh": elementary.arccosh,
@@ -71,7 +71,7 @@ def _power(x: Any, y: Any) -> Any:
     return like(elementary.power(x, y), x)
 
 
-BINARY = {
+BINARY: dict[str, Callable[..., Any]] = {
     "Add": arithmetic.add,
     "And": comparisons.logical_and,
     "BitwiseAnd": comparisons.bitwise_and,

@@ -7,13 +7,13 @@ arithmetic of shapes never touches a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor
+from ..autograd import Tensor, no_grad
 from ..backend import device_of, is_array, to_device
 from .registry import Operator
 
@@ -58,14 +58,16 @@ class Node:
             keywords[name] = graph.bound(scope)
         if self.takes_node:
             keywords["node"] = self
+        known = like is None and not self.graphs  # before anything is run, also where only shapes are followed
         try:
-            result = self.operator.function(*values, **keywords)
+            with no_grad() if known else nullcontext():
+                result = self.operator.function(*values, **keywords)
         except (TypeError, ValueError) as error:
             if error.args and isinstance(error.args[0], str):
                 error.args = (f"{self.title()}: {error.args[0]}", *error.args[1:])
             raise
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
-        if like is None and not self.graphs:
+        if known:
             results = tuple([r if r is None else host_array(r) for r in results])
         for i, name in enumerate(self.outputs):
             if name:
@@ -131,10 +133,17 @@ class Graph:
                 del scope[name]
         return tuple([scope[name] for name in self.outputs])
 
-    def bound(self, outer: Scope) -> Callable[..., tuple[Any, ...]]:
+    def bound(self, outer: Scope) -> Body:
         """The graph as a function of its inputs, that sees the values around it."""
+        return Body(self, {name: outer[name] for name in self.free})
 
-        def call(*inputs: Any) -> tuple[Any, ...]:
-            return self.run({**{name: outer[name] for name in self.free}, **dict(zip(self.inputs, inputs))})
 
-        return call
+@dataclass
+class Body:
+    """A graph inside a node: a function of its inputs that gives the tuple of its outputs."""
+
+    graph: Graph
+    outside: Scope
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        return self.graph.run({**self.outside, **dict(zip(self.graph.inputs, inputs))})

@@ -17,11 +17,12 @@ from .registry import register
 
 def _shares(target: Tensor, weight: Any, ignore_index: int | None, like: Tensor) -> tuple[Tensor, Tensor]:
     """Class indices without the ignored one, and what each counts: 0 for that one, else the weight of its class."""
-    kept = target == (ignore_index if ignore_index is not None else 0)
-    kept = ~kept if ignore_index is not None else kept | ~kept
+    share = Tensor(array_module(like.data).ones(target.shape, like.dtype))
+    if ignore_index is None:
+        return target, share if weight is None else take(weight, target)
+    kept = target != ignore_index
     labels = where(kept, target, 0)
-    share = Tensor(array_module(like.data).ones(target.shape, like.dtype)) if weight is None else take(weight, labels)
-    return labels, where(kept, share, 0.0)
+    return labels, where(kept, share if weight is None else take(weight, labels), 0.0)
 
 
 def _aggregated(losses: Tensor, share: Tensor, reduction: str) -> Tensor:
@@ -31,7 +32,7 @@ def _aggregated(losses: Tensor, share: Tensor, reduction: str) -> Tensor:
     return total if reduction == "sum" else total / r.sum(share)
 
 
-@register("NegativeLogLikelihoodLoss")
+@register("NegativeLogLikelihoodLoss", fixed=("weight",))
 def negative_log_likelihood_loss(
     x: Any, target: Any, weight: Any = None, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Any:
@@ -42,7 +43,7 @@ def negative_log_likelihood_loss(
     return _aggregated(-picked * share, share, reduction)
 
 
-@register("SoftmaxCrossEntropyLoss")
+@register("SoftmaxCrossEntropyLoss", fixed=("weights",))
 def softmax_cross_entropy_loss(
     scores: Any, labels: Any, weights: Any = None, *, ignore_index: int | None = None, reduction: str = "mean", node: Any
 ) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend import as_array, is_float
 from ..nn.module import Module
-from ..nn.printing import _arrays, _bytes, _count, _marks, _sizes
+from ..nn.printing import _arrays, _bytes, _marks, _sizes
 from . import building
 from .graphs import Graph
 from .protos import ValueType, onnx_package, read_model, value_type
@@ -119,8 +119,7 @@ class OnnxModel(Module):
         lines += [(f"  output {o}", "") for o in self.outputs]
         width = max((len(code) for code, comment in lines if comment), default=0)
         arrays = _arrays(self)
-        n = _count([t for t in arrays if t.track])
-        total = f"  # Total: {n:_} parameters, {_bytes(sum(t.nbytes for t in arrays))}." if arrays else ""
+        total = f"  # Total: {_sizes(arrays)}, {_bytes(sum(t.nbytes for t in arrays))}." if arrays else ""
         body = "\n".join(f"{code:<{width}}  # {comment}" if comment else code for code, comment in lines)
         return f"{self._title()}{total}\n{body}"
 
@@ -157,7 +156,8 @@ def _fitting(name: str, taken: dict[str, Any]) -> str:
     name = re.sub(r"\.+", ".", re.sub(r"[/:\s]+", ".", name)).strip(".") or "weight"
     n, unique = 1, name
     while unique in taken:
-        n, unique = n + 1, f"{name}_{n}"
+        n += 1
+        unique = f"{name}_{n}"
     return unique
 
 

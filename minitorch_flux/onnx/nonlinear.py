@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ..autograd import Tensor
+from ..backend import array_module
 from ..ops import nonlinearities as f
 from ..ops.comparisons import clip, where
 from ..ops.elementary import expm1
@@ -140,7 +139,7 @@ def _hardmax(x: Any, axis: int) -> Tensor:
     """1 at the first greatest element along ``axis``, 0 elsewhere."""
     x = as_tensor(x)
     axis = axis_of(x, axis)
-    place = np.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - axis - 1))
+    place = array_module(x.data).arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - axis - 1))
     return like(argmax(x, axis, keepdims=True) == place, x)
 
 

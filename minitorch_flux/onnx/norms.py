@@ -27,8 +27,8 @@ def _as(a: Any, x: Tensor) -> Any:
 
 @register("BatchNormalization", fixed=("input_mean", "input_var"))
 def batch_normalization(
-    x: Any, scale: Any, b: Any, input_mean: Any, input_var: Any, *, epsilon: float = 1e-5, momentum: float = 0.9, spatial: int = 1,
-    is_test: int = 0, training_mode: int = 0,
+    x: Any, scale: Any, b: Any, input_mean: Any, input_var: Any, *, epsilon: float = 1e-5, is_test: int = 0,
+    momentum: float = 0.9, spatial: int = 1, training_mode: int = 0,
 ) -> Any:
     """With the stored statistics, and in ``training_mode`` with those of the batch, moving the stored ones."""
     x = as_tensor(x)

@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import is_number
 from .registry import OnnxError, UnsupportedOperator
 
+TYPES = frozenset(
+    ["bool", "bfloat16", *(f"float{n}" for n in (16, 32, 64)), *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))]
+)
+"""The names of the dtypes that this library computes with."""
 INSTALL = 'pip install "minitorch-flux[onnx]"'
 
 
@@ -60,7 +63,7 @@ def array_of(tensor: Any, what: str) -> np.ndarray:
         a = np.asarray(onnx.numpy_helper.to_array(tensor))
     except Exception as error:
         raise OnnxError(f"{what}: the stored values cannot be read: {error}") from None
-    if not is_number(a.dtype) or a.dtype.kind == "c":
+    if a.dtype.name not in TYPES:
         raise UnsupportedOperator(f"{what}: values of type {type_name(tensor.data_type)} are not supported")
     return a if a.flags.writeable and a.flags.owndata else a.copy()
 
@@ -80,7 +83,7 @@ def dtype_of(code: int | str, what: str) -> np.dtype:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
     except KeyError:
         dtype = np.dtype(object)
-    if not is_number(dtype) or dtype.kind == "c":
+    if dtype.name not in TYPES:
         raise UnsupportedOperator(f"{what}: the type {type_name(int(code))} is not supported")
     return dtype
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from ..ops.recurrences import gru_sequence, lstm_sequence, rnn_sequence
 from .registry import register
 
 Function = Callable[[Any], Any]
+DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+"""Which of them are walked in reverse."""
 
 # name: (function of x and the parameters that it has, their defaults)
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
@@ -39,6 +42,17 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
     "softsign": (f.softsign, ()),
     "softplus": (f.softplus, ()),
 }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a node says about itself, whatever its cell."""
+
+    names: list[str] | None  # of the activations
+    alpha: list[float] | None  # their parameters
+    beta: list[float] | None
+    direction: str
+    layout: int
 
 
 @dataclass(frozen=True)
@@ -59,46 +73,48 @@ class Direction:
 def _functions(names: list[str], alpha: list[float], beta: list[float]) -> list[Function]:
     """The activations by name; each takes the next numbers of the two lists, as far as it has parameters."""
     alphas, betas = list(alpha), list(beta)
-    found = []
+    found: list[Function] = []
     for name in names:
-        if name.lower() not in ACTIVATIONS:
+        if name not in ACTIVATIONS:
             raise ValueError(f"there is no activation {name!r}; there are {', '.join(ACTIVATIONS)}")
-        function, defaults = ACTIVATIONS[name.lower()]
+        function, defaults = ACTIVATIONS[name]
         given = [values.pop(0) if values else default for values, default in zip((alphas, betas), defaults)]
-        found.append(function if not given else lambda x, function=function, given=given: function(x, *given))
+        found.append(partial(_with, function, given) if given else function)
     return found
 
 
+def _with(function: Callable[..., Any], parameters: list[float], x: Any) -> Any:
+    return function(x, *parameters)
+
+
 def _layer(
-    step: Callable[..., tuple[Tensor, ...]], usual: tuple[str, ...], gates: int, nstates: int, x: Any, w: Any, r: Any,
-    b: Any, sequence_lens: Any, initial: tuple[Any, ...], p: Any, names: Any, alpha: Any, beta: Any, direction: str,
-    layout: int,
+    step: Callable[..., tuple[Tensor, ...]], usual: tuple[str, ...], gates: int, x: Any, w: Any, r: Any, b: Any,
+    sequence_lens: Any, initial: tuple[Any, ...], p: Any, setting: Setting,
 ) -> Any:
     """``(Y, Y_h, ...)``: ``step(x, mask, Direction)`` for each direction, in ONNX's layout."""
-    x, w, r = as_tensor(x), as_tensor(w), as_tensor(r)
+    x, w, r, layout = as_tensor(x), as_tensor(w), as_tensor(r), setting.layout
     x = x.swapaxes(0, 1) if layout else x
     steps, batch, size = x.shape[0], x.shape[1], r.shape[-1]
-    reversed_ones = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(direction)
-    if reversed_ones is None:
-        raise ValueError(f"direction={direction!r} is not forward, reverse or bidirectional")
-    functions = _functions(names or list(usual) * len(reversed_ones), alpha or [], beta or [])
-    per = len(usual)
+    if setting.direction not in DIRECTIONS:
+        raise ValueError(f"direction={setting.direction!r} is not forward, reverse or bidirectional")
+    ways, per = DIRECTIONS[setting.direction], len(usual)
+    names = [name.lower() for name in setting.names or usual * len(ways)]
+    functions = _functions(names, setting.alpha or [], setting.beta or [])
     mask = None
     if sequence_lens is not None:
         xp = array_module(x.data)
         mask = xp.arange(steps)[:, None] < as_tensor(sequence_lens).data
     zeros = Tensor(array_module(x.data).zeros((batch, size), x.dtype))
-    ends: list[list[Tensor]] = [[] for _ in range(nstates)]
+    ends: list[list[Tensor]] = [[] for _ in initial]
     ys = []
-    for d, reverse in enumerate(reversed_ones):
+    for d, reverse in enumerate(ways):
         first = [zeros if h is None else (as_tensor(h)[:, d] if layout else as_tensor(h)[d]) for h in initial]
         wb, rb = (None, None) if b is None else (as_tensor(b)[d, : gates * size], as_tensor(b)[d, gates * size :])
-        mine = tuple(functions[d * per : d * per + per])
-        chosen = [n.lower() for n in (names or [])[d * per : d * per + per]]
+        mine = slice(d * per, d * per + per)
         y, *states = step(
             x, mask,
-            Direction(w[d], r[d], wb, rb, None if p is None else as_tensor(p)[d], tuple(first), mine,
-                      not chosen or chosen == [n.lower() for n in usual], reverse),
+            Direction(w[d], r[d], wb, rb, None if p is None else as_tensor(p)[d], tuple(first), tuple(functions[mine]),
+                      tuple(names[mine]) == usual, reverse),
         )  # fmt: skip
         ys.append(y)
         for kept, state in zip(ends, states, strict=True):
@@ -129,7 +145,8 @@ def _stepwise(
     cell: Callable[..., tuple[Tensor, ...]], gx: Tensor, mask: Any, d: Direction
 ) -> tuple[Tensor, ...]:
     """``states = cell(gx[t], *states)`` from step to step: ``(y, *last states)``; after its end a sequence stands still."""
-    states, ys = d.states, [None] * gx.shape[0]
+    states = d.states
+    ys: list[Any] = [None] * gx.shape[0]
     for t in range(gx.shape[0])[:: -1 if d.reverse else 1]:
         following = cell(gx[t], *states)
         if mask is not None:
@@ -150,27 +167,28 @@ def lstm(
     """Gates in the order i, o, f, c; ``p``: peepholes i, o, f."""
 
     def run(x: Tensor, mask: Any, d: Direction) -> tuple[Tensor, ...]:
-        bias = None if d.wb is None else d.wb + d.rb  # type: ignore[operator]
+        bias = None if d.wb is None else d.wb + d.rb
         if d.usual and d.p is None and clip is None and not input_forget:
             order = (0, 2, 3, 1)
             gx = _plus(matmul(x, _ordered(d.w, order).T), _ordered(bias, order))
-            return lstm_sequence(gx, _ordered(d.r, order), *d.states, mask, reverse=d.reverse)
+            h0, c0 = d.states
+            return lstm_sequence(gx, _ordered(d.r, order), h0, c0, mask, reverse=d.reverse)
         n = d.r.shape[-1]
-        f, g, h = d.functions
+        gate, new_of, out_of = d.functions
 
-        def cell(gx: Tensor, hidden: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-            z = gx + matmul(hidden, d.r.T)
+        def cell(gx: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+            z = gx + matmul(h, d.r.T)
             i, o, forget, new = (z[:, k * n : k * n + n] for k in range(4))
             pi, po, pf = (0.0,) * 3 if d.p is None else (d.p[k * n : k * n + n] for k in range(3))
-            i = f(_limited(i + pi * c, clip))
-            forget = 1 - i if input_forget else f(_limited(forget + pf * c, clip))
-            c = forget * c + i * g(_limited(new, clip))
-            return f(_limited(o + po * c, clip)) * h(c), c
+            i = gate(_limited(i + pi * c, clip))
+            forget = 1 - i if input_forget else gate(_limited(forget + pf * c, clip))
+            c = forget * c + i * new_of(_limited(new, clip))
+            return gate(_limited(o + po * c, clip)) * out_of(c), c
 
         return _stepwise(cell, _plus(matmul(x, d.w.T), bias), mask, d)
 
-    return _layer(run, ("Sigmoid", "Tanh", "Tanh"), 4, 2, x, w, r, b, sequence_lens, (initial_h, initial_c), p, activations,
-                  activation_alpha, activation_beta, direction, layout)
+    setting = Setting(activations, activation_alpha, activation_beta, direction, layout)
+    return _layer(run, ("sigmoid", "tanh", "tanh"), 4, x, w, r, b, sequence_lens, (initial_h, initial_c), p, setting)
 
 
 @register("GRU")
@@ -187,23 +205,24 @@ def gru(
             order = (1, 0, 2)
             gx = _plus(matmul(x, _ordered(d.w, order).T), _ordered(d.wb, order))
             form = "gru" if linear_before_reset else "gruv3"
-            return gru_sequence(gx, _ordered(d.r, order), _ordered(d.rb, order), *d.states, mask, reverse=d.reverse, form=form)
+            r, b = _ordered(d.r, order), _ordered(d.rb, order)
+            return gru_sequence(gx, r, b, d.states[0], mask, reverse=d.reverse, form=form)
         n = d.r.shape[-1]
-        f, g = d.functions
+        gate, new_of = d.functions
         rz, rh = d.r[: 2 * n].T, d.r[2 * n :].T
         bz, bh = (0.0, 0.0) if d.rb is None else (d.rb[: 2 * n], d.rb[2 * n :])
 
         def cell(gx: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-            zr = f(_limited(gx[:, : 2 * n] + matmul(h, rz) + bz, clip))
+            zr = gate(_limited(gx[:, : 2 * n] + matmul(h, rz) + bz, clip))
             z, reset = zr[:, :n], zr[:, n:]
             inner = reset * (matmul(h, rh) + bh) if linear_before_reset else matmul(reset * h, rh) + bh
-            new = g(_limited(gx[:, 2 * n :] + inner, clip))
+            new = new_of(_limited(gx[:, 2 * n :] + inner, clip))
             return ((1 - z) * new + z * h,)
 
         return _stepwise(cell, _plus(matmul(x, d.w.T), d.wb), mask, d)
 
-    return _layer(run, ("Sigmoid", "Tanh"), 3, 1, x, w, r, b, sequence_lens, (initial_h,), None, activations,
-                  activation_alpha, activation_beta, direction, layout)
+    setting = Setting(activations, activation_alpha, activation_beta, direction, layout)
+    return _layer(run, ("sigmoid", "tanh"), 3, x, w, r, b, sequence_lens, (initial_h,), None, setting)
 
 
 @register("RNN")
@@ -213,11 +232,11 @@ def rnn(
     direction: str = "forward", hidden_size: int | None = None, layout: int = 0, output_sequence: int = 0,
 ) -> Any:
     def run(x: Tensor, mask: Any, d: Direction) -> tuple[Tensor, ...]:
-        gx = _plus(matmul(x, d.w.T), None if d.wb is None else d.wb + d.rb)  # type: ignore[operator]
+        gx = _plus(matmul(x, d.w.T), None if d.wb is None else d.wb + d.rb)
         function = d.functions[0]
         if clip is None and isinstance(function, f.Activation):
-            return rnn_sequence(gx, d.r, *d.states, mask, activation=function, reverse=d.reverse)
+            return rnn_sequence(gx, d.r, d.states[0], mask, activation=function, reverse=d.reverse)
         return _stepwise(lambda gx, h: (function(_limited(gx + matmul(h, d.r.T), clip)),), gx, mask, d)
 
-    return _layer(run, ("Tanh",), 1, 1, x, w, r, b, sequence_lens, (initial_h,), None, activations, activation_alpha,
-                  activation_beta, direction, layout)
+    setting = Setting(activations, activation_alpha, activation_beta, direction, layout)
+    return _layer(run, ("tanh",), 1, x, w, r, b, sequence_lens, (initial_h,), None, setting)

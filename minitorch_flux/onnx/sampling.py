@@ -60,7 +60,9 @@ def grid_sample(
         g = grid[..., n - 1 - k].reshape(grid.shape[0], 1, math.prod(out))
         at = (g + 1) * ((size - 1) / 2) if align_corners else ((g + 1) * size - 1) / 2
         at = arithmetic.round(at) if mode == "nearest" else at
-        if padding_mode == "border":
+        if mode == "cubic":
+            pass  # as in PyTorch: its four pixels are clamped or reflected, not the place between them
+        elif padding_mode == "border":
             at = clip(at, 0, size - 1)
         elif padding_mode == "reflection":
             at = _reflected(at, *_edges(size, align_corners))

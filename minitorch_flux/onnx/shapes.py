@@ -74,7 +74,8 @@ def range_of(start: Any, limit: Any, delta: Any) -> Any:
 @register("EyeLike")
 def eye_like(x: Any, *, dtype: int | None = None, k: int = 0) -> Any:
     x = as_tensor(x)
-    return np.eye(*x.shape, k, dtype=x.dtype if dtype is None else dtype_of(dtype, "EyeLike"))
+    rows, columns = x.shape
+    return np.eye(rows, columns, k, dtype=x.dtype if dtype is None else dtype_of(dtype, "EyeLike"))
 
 
 # -- axes --------------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ BLOCK = 1 << 18
 def _blocks(n: int, heads: int, length: int, width: int) -> Iterator[tuple[slice, int, int]]:
     """``(samples, first query, query after the last)``: whole samples where several fit, else parts of one."""
     samples = max(BLOCK // max(heads * length * width, 1), 1)
-    queries = length if samples > 1 else max(min(BLOCK // max(heads * width, 1), length), 1)
+    queries = max(length if samples > 1 else min(BLOCK // max(heads * width, 1), length), 1)
     for i in range(0, n, samples):
         for first in range(0, length, queries):
             yield slice(i, min(i + samples, n)), first, min(first + queries, length)
@@ -97,8 +97,9 @@ def _mask_part(mask: Any, samples: slice, first: int, end: int) -> Any:
     return array_module(mask).ascontiguousarray(part)
 
 
-def _heads(n: int, h: int, length: int, d: int, like: Any) -> Any:
+def _heads(shape: tuple[int, ...], like: Any) -> Any:
     """An array (N, H, L, D) in the memory of (N, L, H, D), so that joining the heads costs nothing."""
+    n, h, length, d = shape
     return empty((n, length, h, d), like.dtype, like=like).swapaxes(1, 2)
 
 
@@ -166,16 +167,18 @@ def attention_forward(q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: fl
     """``(y, lse)``: y (N, H, L, E), and lse (N, H, L) for the backward pass."""
     dtype = q.dtype
     q, k, v = _wide(q, k, v)
-    y = _heads(*q.shape[:3], v.shape[3], q)
+    y = _heads((*q.shape[:3], v.shape[3]), q)
     lse = _attend(q, k, v, y, mask, causal, scale)
     return y.astype(dtype, copy=False), lse
 
 
-def attention_backward(dy: Any, q: Any, k: Any, v: Any, lse: Any, mask: Any, causal: bool, scale: float) -> tuple[Any, Any, Any]:
+def attention_backward(
+    dy: Any, q: Any, k: Any, v: Any, lse: Any, mask: Any, causal: bool, scale: float
+) -> tuple[Any, Any, Any]:
     """``(dq, dk, dv)``."""
     dtype = q.dtype
     q, k, v, dy = _wide(q, k, v, dy)
-    grads = (_heads(*q.shape, q), _heads(*k.shape, q), _heads(*v.shape, q))
+    grads = (_heads(q.shape, q), _heads(k.shape, q), _heads(v.shape, q))
     _attend_backward(dy, q, k, v, lse, grads, mask, causal, scale)
     dq, dk, dv = (g.astype(dtype, copy=False) for g in grads)
     return dq, dk, dv

@@ -47,7 +47,7 @@ def _parts(x: Any, groups: int) -> Any:
 
 def _split(x: Any, groups: int) -> Any:
     n, channels, *sizes = x.shape
-    return x.reshape(n, groups, channels // groups * math.prod(sizes))
+    return x.reshape(n, groups, channels // max(groups, 1) * math.prod(sizes))
 
 
 def _affine(v: Any, weight: Any, bias: Any) -> Any:
@@ -75,9 +75,14 @@ def _statistics(x: Any, groups: int, axes: tuple[int, ...], eps: float) -> Any:
         return xp.stack([mean, rest, var, 1 / xp.sqrt(var + eps)]).reshape(4, -1)
 
 
+def _by_group(stats: Any, groups: int) -> Any:
+    """The statistics as they broadcast to (N, groups, rest)."""
+    return stats.reshape(4, stats.shape[1] // groups if groups else 1, groups, 1)
+
+
 def _standard(x: Any, stats: Any, groups: int) -> Any:
     """v, as (N, groups, rest)."""
-    mean, rest, _, rstd = stats.reshape(4, -1, groups, 1)
+    mean, rest, _, rstd = _by_group(stats, groups)
     with np.errstate(invalid="ignore", over="ignore"):
         return (_parts(x, groups) - mean - rest) * rstd
 
@@ -106,7 +111,7 @@ def _backward(
         g = _split(_affine(dz, weight, None), groups)
         if axes is not None and g.size:
             g = g - g.mean(axis=axes, keepdims=True) - v * (g * v).mean(axis=axes, keepdims=True)
-        dx = (g * stats[3].reshape(-1, groups, 1)).reshape(x.shape)
+        dx = (g * _by_group(stats, groups)[3]).reshape(x.shape)
     return dx.astype(x.dtype, copy=False), dw, db
 
 
@@ -219,6 +224,8 @@ def _affine_rule(dy: Tensor, v: Tensor, weight: Any, bias: Any, activation: Acti
 def _rule(
     dy: Tensor, x: Any, weight: Any, bias: Any, groups: int, axes: tuple[int, ...], eps: float, activation: Activation
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if x.size == 0:  # there is nothing to take a mean of
+        return dy * x, _channel_sum(dy * x), _channel_sum(dy)
     z = _split(x, groups)
     z = z - z.mean(axis=axes, keepdims=True)
     rstd = rsqrt((z * z).mean(axis=axes, keepdims=True) + eps)

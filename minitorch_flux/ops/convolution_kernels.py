@@ -1,7 +1,8 @@
-"""How convolutions run: directly, as a matrix product with columns, or as a plain matrix product.
+"""How convolutions run: directly, channel by channel, as a matrix product with columns, or as a plain matrix product.
 
 direct     kernels/convolution.cu: output pixels in the lanes, 8 channels in registers. No columns are written; as fast
            as the machine multiplies while a line of the output fills its lanes.
+depthwise  kernels/depthwise.cu, where every group has one input channel.
 columns    kernels/im2col.cu and BLAS, some images at a time so that the columns stay in the cache.
 pointwise  a 1x1 window that visits every pixel is a matrix product as it is.
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from ..backend import array_module, empty
 from ..readings import KernelFile
+from .depthwise import depthwise_data, depthwise_filter, depthwise_forward, suits
 from .geometry import Window
 from .im2col import Sizes, columns, numbers, three
 
@@ -228,6 +230,8 @@ def _filter_by_columns(x: Any, y: Any, window: Window) -> Any:
 def forward(x: Any, w: Any, window: Window) -> Any:
     """``conv_forward`` by kernels."""
     x, w, sizes = _contiguous(x), _contiguous(w), x.shape[2:]
+    if suits(window, w.shape[1]):
+        return depthwise_forward(x, w, window)
     window, out = window.at(sizes), window.output_size(sizes)
     if _is_direct(window, w.shape[1], out[-1]):
         return _direct(x, w, window, out)
@@ -239,6 +243,8 @@ def forward(x: Any, w: Any, window: Window) -> Any:
 def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
     """``conv_data_forward`` by kernels. With a stride of 1 it is a convolution with the turned kernel."""
     y, w, window = _contiguous(y), _contiguous(w), window.at(sizes)
+    if suits(window, w.shape[1]):
+        return depthwise_data(y, w, window, sizes)
     step = window.stride[-1]
     if step <= LONGEST_STEP and _is_direct(window, w.shape[0] // window.groups, -(-sizes[-1] // step)):
         if window.unit_stride():
@@ -252,6 +258,8 @@ def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
 def filter(x: Any, y: Any, window: Window) -> Any:
     """``conv_filter_forward`` by kernels."""
     x, y, window = _contiguous(x), _contiguous(y), window.at(x.shape[2:])
+    if suits(window, x.shape[1] // window.groups):
+        return depthwise_filter(x, y, window)
     if _is_direct(window, x.shape[1] // window.groups, y.shape[-1]):
         return _direct_filter(x, y, window)
     return _filter_by_columns(x, y, window)

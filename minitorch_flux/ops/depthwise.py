@@ -10,6 +10,7 @@ calls these. A sum over taps, each of them an elementwise product of whole image
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -86,13 +87,13 @@ depthwise = KernelFile("depthwise.cu")
 
 TAPS = 64  # most taps of a kernel, without its depth, that are unrolled
 WIDEST = 11  # longest line of them
-REACH = 32  # most lines of the input that a block of lines may see
+REACH = 32  # most lines of the input that four lines of the output may see
 LONGEST_STEP = 4  # largest stride
 ROW = 1024  # pixels of a row, or a little more
 PLANES = 8  # most planes of a row
-PARTS = 16  # most parts of the batch that a filter gradient is added up from
-ENOUGH = 1 << 12  # so many pixels are one part at least
-PART_SIZE = 1 << 20  # most numbers in them
+PARTS = 16  # most parts of the batch that a filter gradient is added up from,
+PART_SIZE = 1 << 20  # most numbers in them,
+ENOUGH = 1 << 12  # and so many pixels are one part
 
 ACCEPTS = (
     f"contiguous float32 and float64, not empty; kernels of up to {TAPS} taps without their depth, lines of up to {WIDEST}, "
@@ -100,72 +101,72 @@ ACCEPTS = (
 )
 
 
-def _takes(a: Any, b: Any, window: Window) -> bool:
+def suits(window: Window, inputs: int) -> bool:
+    """Whether the kernels of this file take the window, with ``inputs`` channels per group."""
     _, kh, kw = three(window.kernel, 1)
     (_, sh, sw), (_, dh, _) = three(window.stride, 1), three(window.dilation, 1)
-    return (
-        a.dtype == b.dtype and a.dtype.kind == "f" and a.dtype.itemsize >= 4 and a.size > 0 and b.size > 0
-        and a.flags.c_contiguous and b.flags.c_contiguous
-        and kh * kw <= TAPS and kw <= WIDEST and max(sh, sw) <= LONGEST_STEP and 3 * sh + (kh - 1) * dh < REACH
-    )  # fmt: skip
+    small = kh * kw <= TAPS and kw <= WIDEST and max(sh, sw) <= LONGEST_STEP and 3 * sh + (kh - 1) * dh < REACH
+    return window.groups > 1 and inputs == 1 and small
 
 
-def _run(
-    name: str, like: Any, arrays: tuple[Any, ...], planes: int, channels: int, mul: int, window: Window, sizes: Sizes,
-    out: Sizes, over: Sizes,
-) -> bool:
-    """Launch a kernel over the lines of ``over``."""
+def _fits(a: Any, b: Any, window: Window) -> bool:
+    floats = a.dtype == b.dtype and a.dtype.kind == "f" and a.dtype.itemsize >= 4
+    return bool(floats and a.size and b.size and a.flags.c_contiguous and b.flags.c_contiguous and suits(window, 1))
+
+
+@functools.lru_cache(maxsize=1024)
+def _numbers(window: Window, sizes: Sizes, out: Sizes) -> tuple[Any, ...]:
+    """Constants of the build, and the kernels' arguments after the channels."""
     (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = (three(v, 1) for v in (window.kernel, window.stride, window.dilation))
     pd, ph, pw = three(window.lo, 0)
-    block = 4 * sh  # a multiple of what the kernels take together
-    d, h, width = three(over, 1)
-    lines = -(-ROW // (width * block)) * block
-    count = max(1, min(PLANES, ROW // (d * h * width)))
-    return depthwise(
-        name, like, -(-planes // count) * -(-h // lines), width, *arrays, planes, channels, mul, *three(sizes, 1),
-        *three(out, 1), kd, sd, dd, pd, ph, pw, lines, count,
-        constants={"KH": kh, "KW": kw, "SH": sh, "SW": sw, "DH": dh, "DW": dw, "EH": ph % sh, "EW": pw % sw},
+    constants = {"KH": kh, "KW": kw, "SH": sh, "SW": sw, "DH": dh, "DW": dw, "EH": ph % sh, "EW": pw % sw}
+    return constants, (*three(sizes, 1), *three(out, 1), kd, sd, dd, pd, ph, pw)
+
+
+def _by_plane(name: str, a: Any, w: Any, result: Any, window: Window, sizes: Sizes, out: Sizes) -> Any:
+    """Launch a kernel over the planes of ``result``."""
+    constants, numbers = _numbers(window, sizes, out)
+    (n, channels), (d, h, width) = result.shape[:2], three(result.shape[2:], 1)
+    block = 4 * constants["SH"]  # a multiple of the lines that the kernels take together
+    lines, count = -(-ROW // (width * block)) * block, max(1, min(PLANES, ROW // (d * h * width)))
+    rows = -(-n * channels // count) * -(-h // lines)
+    mul = w.shape[0] // window.groups
+    ran = depthwise(
+        name, a, rows, width, a, w, result, n * channels, channels, mul, *numbers, lines, count, constants=constants
     )
+    return result if ran else NotImplemented
 
 
 @depthwise_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, w: Any, window: Window) -> Any:
-    if not _takes(x, w, window):
+    if not _fits(x, w, window):
         return NotImplemented
-    (n, c), sizes = x.shape[:2], x.shape[2:]
-    window, o = window.at(sizes), w.shape[0]
+    sizes = x.shape[2:]
     out = window.output_size(sizes)
-    y = empty((n, o, *out), x.dtype, like=x)
-    return y if _run("depthwise_forward", x, (x, w, y), n * o, o, o // c, window, sizes, out, out) else NotImplemented
+    y = empty((x.shape[0], w.shape[0], *out), x.dtype, like=x)
+    return _by_plane("depthwise_forward", x, w, y, window.at(sizes), sizes, out)
 
 
 @depthwise_data.kernel(accepts=ACCEPTS)
 def _(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
-    if not _takes(y, w, window) or 0 in sizes:
+    if not _fits(y, w, window) or 0 in sizes:
         return NotImplemented
-    n, c, out = y.shape[0], window.groups, y.shape[2:]
-    x = empty((n, c, *sizes), y.dtype, like=y)
-    ran = _run("depthwise_data", y, (y, w, x), n * c, c, w.shape[0] // c, window.at(sizes), sizes, out, sizes)
-    return x if ran else NotImplemented
+    x = empty((y.shape[0], window.groups, *sizes), y.dtype, like=y)
+    return _by_plane("depthwise_data", y, w, x, window.at(sizes), sizes, y.shape[2:])
 
 
 @depthwise_filter.kernel(accepts=ACCEPTS)
 def _(x: Any, y: Any, window: Window) -> Any:
-    if not _takes(x, y, window):
+    if not _fits(x, y, window):
         return NotImplemented
-    n, o, sizes, out = x.shape[0], y.shape[1], x.shape[2:], y.shape[2:]
-    window = window.at(sizes)
-    (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = (three(v, 1) for v in (window.kernel, window.stride, window.dilation))
-    pd, ph, pw = three(window.lo, 0)
-    size = o * math.prod(window.kernel)
-    images = max(-(-n // max(1, min(n, PARTS, PART_SIZE // size))), min(n, ENOUGH // math.prod(out)))
+    (n, o), sizes, out = y.shape[:2], x.shape[2:], y.shape[2:]
+    constants, numbers = _numbers(window.at(sizes), sizes, out)
+    images = -(-n // max(1, min(n, PARTS, PART_SIZE // (o * math.prod(window.kernel)))))
+    images = max(images, min(n, ENOUGH // math.prod(out)))
     parts = -(-n // images)
     part = empty((parts, o, 1, *window.kernel), x.dtype, like=x)
-    ran = depthwise(
-        "depthwise_filter", x, parts * o * kd, out[-1], x, y, part, n, o, o // x.shape[1], *three(sizes, 1), *three(out, 1), kd,
-        sd, dd, pd, ph, pw, images,
-        constants={"KH": kh, "KW": kw, "SH": sh, "SW": sw, "DH": dh, "DW": dw, "EH": ph % sh, "EW": pw % sw},
-    )
-    if not ran:
+    rows = parts * o * window.kernel[0]
+    mul = o // x.shape[1]
+    if not depthwise("depthwise_filter", x, rows, out[-1], x, y, part, n, o, mul, *numbers, images, constants=constants):
         return NotImplemented
     return part[0] if parts == 1 else part.sum(axis=0, out=empty(part.shape[1:], x.dtype, like=x))

@@ -56,8 +56,10 @@ def gru_forward(
             n = xp.tanh(gx[t][:, new] + inner @ w[new].T + b[new])
         gates[t] = xp.concatenate((rz, n, inner), axis=1)
         h_next = n + z * (h - n)
-        h = h_next if mask is None else xp.where(mask[t][:, None], h_next, h)
-        after(states, reverse)[t] = h
+        if mask is not None:
+            here = mask[t][:, None]
+            h_next, gates[t] = xp.where(here, h_next, h), xp.where(here, gates[t], 0)
+        after(states, reverse)[t] = h = h_next
     y = outputs(states, mask, reverse).astype(dtype, copy=False)
     end = last(states, reverse).astype(dtype, copy=False)
     return (y, end, states, gates) if keep else (y, end, None, None)
@@ -171,7 +173,7 @@ def _(dy: Any, w: Any, states: Any, gates: Any, mask: Any, reverse: bool, form: 
         return NotImplemented
     (steps, n, _), (width, size) = gates.shape, w.shape
     mask, dgx = contiguous(mask), empty((steps, n, width), gates.dtype, like=gates)
-    dgh = empty(dgx.shape, gates.dtype, like=gates) if form == "gru" else None
+    dgh: Any = empty(dgx.shape, gates.dtype, like=gates) if form == "gru" else None
     dh = gradient_of_state(dy[1], states[0])
     dys = None if dy[0] is None else contiguous(dy[0].astype(gates.dtype, copy=False))
     if form == "gruv3" or walks(dgx, w):

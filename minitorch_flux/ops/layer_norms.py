@@ -181,14 +181,22 @@ def _given(name: str, x: Any, ndim: int, **parameters: Any) -> list[Any]:
     x = as_tensor(x)
     if not is_float(x.dtype):
         x = x.astype(np.float64)
-    if not 0 < ndim <= x.ndim:
-        raise ValueError(f"{name}: the input (shape {x.shape}) has {x.ndim} axes, so ndim is from 1 to {x.ndim}, got {ndim}")
-    tensors = [x] + [None if p is None else as_tensor(p) for p in parameters.values()]
-    for key, p in zip(parameters, tensors[1:], strict=True):
-        if p is not None and p.shape != x.shape[x.ndim - ndim :]:
-            raise ValueError(f"{name}: the {key} has shape {p.shape}, expected {x.shape[x.ndim - ndim :]}, the sizes of the "
-                             f"last {ndim} axes (input shape {x.shape})")
-    dtype = np.result_type(*(t.dtype for t in tensors if t is not None))
+    shape = x.data.shape
+    if not 0 < ndim <= len(shape):
+        raise ValueError(f"{name}: the input (shape {shape}) has {len(shape)} axes, so ndim is from 1 to {len(shape)}, got "
+                         f"{ndim}")
+    tensors = [x]
+    for key, p in parameters.items():
+        if p is not None:
+            p = as_tensor(p)
+            if p.data.shape != shape[-ndim:]:
+                raise ValueError(f"{name}: the {key} has shape {p.shape}, expected {shape[-ndim:]}, the sizes of the last "
+                                 f"{ndim} axes (input shape {shape})")
+        tensors.append(p)
+    dtypes = {t.data.dtype for t in tensors if t is not None}
+    if len(dtypes) == 1:
+        return tensors
+    dtype = np.result_type(*dtypes)
     return [t if t is None or t.dtype == dtype else t.astype(dtype) for t in tensors]
 
 
@@ -243,6 +251,8 @@ def _(
     )
     if not ran:
         return NotImplemented
+    if work is None:
+        return dx, None, None
     return dx, *(_sum(work[:, i], dy, ndim) if needs[i + 1] else None for i in (0, 1))
 
 

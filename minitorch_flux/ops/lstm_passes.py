@@ -43,14 +43,14 @@ def lstm_forward(gx: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, ke
         z = gx[t] + h @ w.T
         i, f, g, o = (z[:, k * size : (k + 1) * size] for k in range(4))
         i, f, g, o = sigmoid(i), sigmoid(f), xp.tanh(g), sigmoid(o)
-        gates[t] = xp.concatenate((i, f, g, o), axis=1)
+        z = xp.concatenate((i, f, g, o), axis=1)
         c_next = f * c + i * g
         h_next = o * xp.tanh(c_next)
         if mask is not None:
             here = mask[t][:, None]
-            c_next, h_next = xp.where(here, c_next, c), xp.where(here, h_next, h)
+            c_next, h_next, z = xp.where(here, c_next, c), xp.where(here, h_next, h), xp.where(here, z, 0)
         h, c = h_next, c_next
-        after(states, reverse)[t], after(cells, reverse)[t] = h, c
+        after(states, reverse)[t], after(cells, reverse)[t], gates[t] = h, c, z
     y = outputs(states, mask, reverse).astype(dtype, copy=False)
     ends = (a.astype(dtype, copy=False) for a in (last(states, reverse), last(cells, reverse)))
     return (y, *ends, states, gates, cells) if keep else (y, *ends, None, None, None)

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, gradient, operation
-from ..backend import array_module
 from .comparisons import where
 from .elementwise import as_tensor
 from .gru_passes import gru_backward, gru_forward

@@ -25,12 +25,14 @@ from .arguments import C_NAMES, fit_arguments, type_defines
 from .cache import cached, digest
 from .errors import KernelBuildError, KernelError
 from .geometry import WARP, Geometry, geometry
+from .kernel import launching
 from .source import Constants, KernelText, Signature, compose, kernels_folder
 from .toolchain import INSTALL_COMPILER, Toolchain, toolchain
 
 _CHECKS = ("-std=c++17", "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 SANITIZERS: dict[str, tuple[str, ...]] = {
     "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    "undefined": ("-fsanitize=undefined", "-fno-sanitize-recover=all"),
     "thread": ("-fsanitize=thread",),
 }
 _ENVIRONMENT = {
@@ -54,6 +56,7 @@ class Emulation:
         rows: int | None = None,
         backwards: bool = False,
         sanitize: str | None = None,
+        patience: float | None = None,
     ) -> None:
         if sanitize is not None and sanitize not in SANITIZERS:
             raise ValueError(f"sanitize={sanitize!r}: use {', '.join(map(repr, SANITIZERS))} or None")
@@ -63,7 +66,14 @@ class Emulation:
                 "and several rows only where a row is one warp"
             )
         self.grid, self.lanes, self.rows, self.backwards, self.sanitize = grid, lanes, rows, backwards, sanitize
+        self.patience = patience
         self.launches = 0
+
+    def __str__(self) -> str:
+        """The launch shape in words; a part that was not asked for is the GPU's own choice."""
+        block = f"{self.lanes} x {self.rows or 1} threads" if self.lanes else "threads as on a GPU"
+        count = f"{self.grid} blocks of " if self.grid else ""
+        return f"{count}{block}{', last ones first' * self.backwards}"
 
     def shape(self, rows: int, width: int, elementwise: bool) -> Geometry:
         """The launch shape: the GPU's own, except for what was asked for."""
@@ -85,7 +95,7 @@ class Emulation:
 
         Raises EmulatorError with the report where something was found.
         """
-        program = build(source, types, constants, self.sanitize)
+        program = self.program(source, signature, types, constants)
         if program is None:
             return False
         fitted = fit_arguments(signature, types, args, np.ndarray, "cpu")
@@ -97,9 +107,9 @@ class Emulation:
                     raw = b"" if a is None else a.tobytes()
                     f.write(np.int64(-1 if a is None else len(raw)).tobytes() + raw)
             command = list(map(str, (program, signature.name, g.grid, g.lanes, g.rows, int(self.backwards), file)))
-            result = _run(command)
+            result = _run(command, self.patience)
             if "unexpected memory mapping" in result.stderr and (setarch := shutil.which("setarch")):
-                result = _run([setarch, "-R", *command])  # TSan and this kernel's address randomisation do not agree
+                result = _run([setarch, "-R", *command], self.patience)  # TSan and this kernel's address randomisation do not agree
             if result.returncode:
                 raise EmulatorError(
                     f"{signature.name} of {source.name}, {g.grid} blocks of {g.lanes} x {g.rows} threads"
@@ -114,24 +124,48 @@ class Emulation:
         return True
 
 
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def program(
+        self, source: KernelText, signature: Signature, types: Mapping[str, np.dtype[Any]], constants: Constants
+    ) -> Path | None:
+        """The program that runs the kernel, or None where the compiler has no such type."""
+        return build(source, types, constants, self.sanitize)
+
+
+def _run(command: Sequence[str], patience: float | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | _ENVIRONMENT
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=environment, timeout=patience
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"emulator: still running after {patience:g} seconds")
+
+
+def compiler() -> Toolchain:
+    """The compiler that builds the emulator's programs. Raises KernelError, with what to install, where there is none."""
+    tools = toolchain()
+    if isinstance(tools, str):
+        raise KernelError(f"the emulator needs a C++ compiler: {tools}; {INSTALL_COMPILER}")
+    return tools
+
+
+def program_text(source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants) -> str | None:
+    """The text of the emulator's program for a kernel file, or None where the compiler has no such type."""
+    defines = type_defines(types, C_NAMES)
+    if defines is None or ("_Float16" in defines.values() and not compiler().half):
+        return None
+    emulate_h = kernels_folder() / "emulate.h"
+    before = f'#line 1 "{emulate_h}"\n{emulate_h.read_text(encoding="utf-8")}'
+    return compose(source, defines, constants, before=before, after=" EMULATE({name})")
 
 
 def build(
     source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants, sanitize: str | None
 ) -> Path | None:
     """The emulator's program for a kernel file, from the cache or built now."""
-    tools = toolchain()
-    if isinstance(tools, str):
-        raise KernelError(f"the emulator needs a C++ compiler: {tools}; {INSTALL_COMPILER}")
-    defines = type_defines(types, C_NAMES)
-    if defines is None or ("_Float16" in defines.values() and not tools.half):
+    tools, text = compiler(), program_text(source, types, constants)
+    if text is None:
         return None
-    emulate_h = kernels_folder() / "emulate.h"
-    before = f'#line 1 "{emulate_h}"\n{emulate_h.read_text(encoding="utf-8")}'
-    text = compose(source, defines, constants, before=before, after=" EMULATE({name})")
     flags = (*_CHECKS, *SANITIZERS.get(sanitize or "", ()))
     key = digest("emulator", text, tools.identity, *flags)
     return cached(key, "emulate", lambda folder: _compile(tools, flags, text, source.name, folder))
@@ -154,20 +188,16 @@ def emulated(
     rows: int | None = None,
     backwards: bool = False,
     sanitize: str | None = None,
+    patience: float | None = None,
 ) -> Iterator[Emulation]:
     """Run every kernel launch on NumPy arrays inside the block in the emulator; yields the count as `.launches`.
 
     `grid` blocks of `lanes` x `rows` threads, default the GPU's own choice for the launch. `backwards`: last threads
-    and blocks first. `sanitize`: "address" (AddressSanitizer and UBSan) or "thread" (ThreadSanitizer: races).
+    and blocks first. `sanitize`: "address" (AddressSanitizer and UBSan), "undefined" (UBSan alone) or "thread"
+    (ThreadSanitizer: races). A launch that runs for more than `patience` seconds is an error.
     """
-    from . import kernel
-
-    emulation = Emulation(grid, lanes, rows, backwards, sanitize)
-    before, kernel.instead = kernel.instead, emulation
-    try:
+    with launching(Emulation(grid, lanes, rows, backwards, sanitize, patience)) as emulation:
         yield emulation
-    finally:
-        kernel.instead = before
 
 
 EMULATIONS: tuple[dict[str, Any], ...] = (

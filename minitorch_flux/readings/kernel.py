@@ -6,21 +6,43 @@ What reads, compiles and launches is imported by the first call: importing the l
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from .errors import KernelError
 
 if TYPE_CHECKING:
-    from .emulator import Emulation
-    from .rehearsal import Rehearsal
     from .source import Constants, KernelText, Signature
 
 Launch = Callable[[int, int, tuple[Any, ...]], bool]
 
-instead: Emulation | Rehearsal | None = None  # where launches on NumPy arrays go instead of the CPU reading
+
+class Launcher(Protocol):
+    """What takes launches on NumPy arrays instead of the CPU reading: the emulator, a rehearsal."""
+
+    def launch(
+        self, source: KernelText, signature: Signature, types: Mapping[str, np.dtype[Any]], constants: Constants,
+        rows: int, width: int, args: tuple[Any, ...],
+    ) -> bool:  # fmt: skip
+        """Run the kernel; False to decline."""
+
+
+L = TypeVar("L", bound=Launcher)
+instead: Launcher | None = None
+
+
+@contextmanager
+def launching(launcher: L) -> Iterator[L]:
+    """Give every launch on NumPy arrays inside the block to ``launcher``."""
+    global instead
+    before, instead = instead, launcher
+    try:
+        yield launcher
+    finally:
+        instead = before
 
 
 def _unavailable(rows: int, width: int, args: tuple[Any, ...]) -> bool:

@@ -60,11 +60,8 @@ def build_ahead(work: Callable[[], Any], notice: Callable[[int], Any] = lambda n
         return 0
     rehearsal = Rehearsal()
     for _ in range(MOST):
-        before, kernel.instead = kernel.instead, rehearsal
-        try:
+        with kernel.launching(rehearsal):
             work()
-        finally:
-            kernel.instead = before
         if not rehearsal.wanted:
             break
         with ThreadPoolExecutor(os.cpu_count()) as pool:

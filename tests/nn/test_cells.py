@@ -193,7 +193,7 @@ WRONG = [
     (lambda c: c(np.zeros((2, 4)), np.zeros((7, 2, 3))),
      r"the input has 3 axes, expected \(in,\) or \(N, in\) \(input shape \(7, 2, 3\)\)"),
     (lambda c: c(np.zeros((2, 4)), 1.0), r"the input has 0 axes"),
-    (lambda c: c(np.zeros((2, 5)), np.zeros((2, 3))), r"the state h must have the shape \(2, 4\) \(state shape \(2, 5\), input"),
+    (lambda c: c(np.zeros((2, 5)), np.zeros((2, 3))), r"the state h must have the shape \(2, 4\) \(state shape \(2, 5\)"),
     (lambda c: c(np.zeros(()), np.zeros(3)), r"the state h must have the shape \(4,\) \(state shape \(\)"),
     (lambda c: c(np.zeros((1, 2, 4)), np.zeros((2, 3))), r"the state h must have the shape \(2, 4\) \(state shape \(1, 2, 4\)"),
     (lambda c: c(np.zeros((1, 4)), np.zeros((2, 3))),

@@ -42,6 +42,8 @@ def test_the_output_of_the_first_layers():
     outputs = flux.activations(m, x)
     assert [y.shape for y in outputs] == [(6, 3), (6, 2), (6, 5)]
     assert flux.activations(Chain(), x) == []
+    with pytest.raises(TypeError, match="activations takes a Chain, got Parallel"):
+        flux.activations(flux.Parallel(flux.add, relu, relu), x)
 
 
 def test_indexing_shares_layers():

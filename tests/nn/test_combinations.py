@@ -1,6 +1,8 @@
 """Layers that combine layers, against PyTorch, NumPy and Flux's own definitions."""
 
+import copy
 import operator
+import pickle
 from functools import partial, reduce
 
 import numpy as np
@@ -132,15 +134,16 @@ def test_maxout_lets_nan_through():
 
 
 def test_maxout_of_wrong_things():
-    with pytest.raises(ValueError, match=r"^Maxout: all layers must give the same shape, but layer 0 gave \(2, 3\) and layer 1, "
-                                         r"Dense\(4, 1\), gave \(2, 1\)$"):
+    with pytest.raises(ValueError, match=r"^Maxout: all layers must give the same shape, but layer 0 gave \(2, 3\) and "
+                                         r"layer 1, Dense\(4, 1\), gave \(2, 1\)$"):
         Maxout(Dense(4, 3), Dense(4, 1))(array(2, 4))
     with pytest.raises(ValueError, match="needs at least one layer"):
         Maxout()
     with pytest.raises(ValueError, match="needs at least one layer"):
         Maxout(lambda: Dense(4, 3), 0)
+    d = Dense(4, 3)
     with pytest.raises(ValueError, match="f gave the same layer twice"):
-        Maxout(lambda d=Dense(4, 3): d, 2)
+        Maxout(lambda: d, 2)
     with pytest.raises(TypeError, match=r"f is a function that makes a layer, such as lambda: Dense\(4, 2\)"):
         Maxout(Dense(4, 3), 2)
     with pytest.raises(TypeError, match=r"Maxout\(f, n\): `n` must be a whole number, got 2\.5"):
@@ -433,13 +436,13 @@ def test_one_layer_that_is_shared_has_one_gradient():
 
 def test_errors_carry_the_path_through_nested_models():
     m = Chain(Dense(4, 4), relu, Parallel(flux.add, Dense(4, 3), Chain(relu, Maxout(Dense(4, 3), Dense(64, 10)))))
-    with pytest.raises(ValueError, match=r"^Chain\[2\]\.Parallel\[1\]\.Chain\[1\]\.Maxout\[1\] Dense\(64, 10\): the input has 4 "
-                                         r"features, expected 64 \(input shape \(8, 4\)\)$"):
+    with pytest.raises(ValueError, match=r"^Chain\[2\]\.Parallel\[1\]\.Chain\[1\]\.Maxout\[1\] Dense\(64, 10\): the input has "
+                                         r"4 features, expected 64 \(input shape \(8, 4\)\)$"):
         m(array(8, 4))
     named = Parallel(flux.add, a=relu, b=SkipConnection(SkipConnection(Dense(5, 3), flux.add), flux.add))
     with pytest.raises(ValueError, match=r"^Parallel\['b'\]\.SkipConnection\.SkipConnection Dense\(5, 3\): the input has 4"):
         named(array(8, 4))
-    with pytest.raises(ValueError, match=r"^Chain\[0\]\.SkipConnection: the connection add of \(8, 3\), \(8, 4\): add: the shapes"):
+    with pytest.raises(ValueError, match=r"^Chain\[0\]\.SkipConnection: the connection add of \(8, 3\), \(8, 4\): add: "):
         Chain(SkipConnection(Dense(4, 3), flux.add))(array(8, 4))
     with pytest.raises(ValueError, match=r"^Chain\[0\] Parallel: 2 layers take one input"):
         Chain(Parallel(flux.add, relu, relu))((1, 2, 3))
@@ -486,3 +489,12 @@ def test_deep_nesting():
     g = flux.gradient(lambda m: m(array(3, 2)).sum(), m)
     assert g[0][0].layer[0][0].layer is not None
     assert len(m.state_dict()) == 42
+
+
+def test_models_that_hold_operations_are_copied_and_pickled():
+    m = Chain(SkipConnection(Dense(3, 3), flux.add), flux.exp, Parallel(flux.multiply, relu, flux.sqrt))
+    for other in (copy.deepcopy(m), pickle.loads(pickle.dumps(m)), flux.cpu(m)):
+        assert repr(other) == repr(m)
+        assert other[0].connection is flux.add
+        assert other[0].layer is not m[0].layer
+        np.testing.assert_array_equal(other(array(2, 3)).data, m(array(2, 3)).data)

@@ -1,6 +1,8 @@
 """Recur: state between calls, inside and outside recording scopes."""
 
 import copy
+import importlib
+import importlib.util
 import pickle
 import threading
 
@@ -9,6 +11,8 @@ import pytest
 
 import minitorch_flux as flux
 from minitorch_flux import Chain, Dense, GRUCell, LSTMCell, Param, Recur, RNNCell, Tensor, reset, truncate
+
+GPU = importlib.util.find_spec("cupy") is not None and importlib.import_module("cupy").is_available()
 
 
 def accum(h, x):
@@ -409,6 +413,37 @@ def test_copies_take_a_state_of_their_own_along():
     fresh = pickle.loads(pickle.dumps(Recur(GRUCell(2, 3))))
     assert fresh(x).shape == (1, 3)
     assert rnn.to("cpu") is rnn
+
+
+def test_state_moves_with_the_model(monkeypatch):
+    from minitorch_flux.nn import module
+
+    rnn = Recur(lambda h, x: ((h[0] + x, "text"), x), (np.zeros(2), "text"))
+    model = Chain(rnn, Recur(accum, 0))
+    model(np.ones(2))
+    moved = []
+    monkeypatch.setattr(module, "move_tensor", lambda x, device: moved.append(device) or x * 2)
+    assert model.to("cpu") is model
+    assert moved == ["cpu", "cpu"]
+    assert rnn.state[0].tolist() == [2, 2]
+    assert rnn.state[1] == "text"
+    copied = flux.cpu(model)
+    assert copied[0].state[0].tolist() == [4, 4]
+    assert rnn.state[0].tolist() == [2, 2]
+
+
+@pytest.mark.skipif(not GPU, reason="no GPU")
+@pytest.mark.parametrize("make", [lambda: Recur(GRUCell(2, 3)), lambda: flux.LSTM(2, 3, num_layers=2)])
+def test_state_moves_to_the_gpu_and_back(make):
+    rnn, x = make(), np.ones((4, 2), np.float32)
+    rnn(x)
+    there = flux.gpu(rnn)
+    y = there(flux.gpu(x))
+    assert y.device == "cuda:0"
+    back = flux.cpu(there)
+    np.testing.assert_allclose(rnn(x).data, y.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(rnn(x).data, back(x).data, rtol=1e-5)
+    flux.check(rnn, x, few=2, directions=1)  # compares the devices too
 
 
 def test_check_hessian_and_outputsize_leave_the_state_as_they_found_it():
