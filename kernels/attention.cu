@@ -7,61 +7,68 @@
 //   attention_weights           p = exp(scale s - m) / z over the keys that are seen, 0 elsewhere;  lse = m + log z
 //   attention_weights_backward  p = exp(scale s - lse);  ds = scale p (dp - sum p dp), which is written over dp
 //
-// p is written over s. A query that sees nothing gets p = 0 and lse = infinity, and so ds = 0.
+// p is written over s; all are ACC, 16-bit floats come as float32. A query that sees nothing gets p = 0 and lse = infinity, and so ds = 0.
 #include "flux.h"
+
+// exp(v), 0 for minus infinity and its like, for which SIMD exponentials are slow; a NaN stays one.
+DEVICE ACC share_of(ACC v) {
+    const ACC bottom = sizeof(ACC) == 8 ? ACC(-700) : ACC(-80);
+    const ACC e = f_exp(f_max(v, bottom));
+    return v <= bottom ? ACC(0) : e;
+}
 
 #define PLACE(r)                                                                                             \
     const long long query = (r) % queries, head = (r) / queries % heads, batch = (r) / queries / heads;      \
     const bool* seen = mask ? mask + batch * mb + head * mh + query * ml : nullptr;                          \
     const int end = (int)(first >= 0 && first + query + 1 < width ? first + query + 1 : width);
 
-KERNEL(attention_weights)(T* __restrict__ s, OPTIONAL const bool* __restrict__ mask, T* __restrict__ lse, ACC scale,
+KERNEL(attention_weights)(ACC* __restrict__ s, OPTIONAL const bool* __restrict__ mask, ACC* __restrict__ lse, ACC scale,
                           long long first, long long mb, long long mh, long long ml, long long rows, long long heads,
                           long long queries, int width) {
     ROWS(r, rows, 4LL * width) {
         PLACE(r)
-        T* x = s + r * width;
+        ACC* x = s + r * width;
         ACC top = -INFINITY, sum = 0;
         if (seen) {
-            LANES(j, end) x[j] = seen[j] ? T(x[j] * scale) : T(-INFINITY);
+            LANES(j, end) x[j] = seen[j] ? ACC(x[j] * scale) : ACC(-INFINITY);
         } else {
-            LANES(j, end) x[j] = T(x[j] * scale);
+            LANES(j, end) x[j] = ACC(x[j] * scale);
         }
         LANES_MAX(top, j, end) top = f_max(ACC(x[j]), top);
         top = row_max(top);
         LANES_SUM(sum, j, end) {
-            const ACC e = f_exp(x[j] == top ? ACC(0) : x[j] - top);
-            x[j] = T(e);
+            const ACC e = share_of(x[j] == top ? ACC(0) : x[j] - top);
+            x[j] = ACC(e);
             sum += e;
         }
         sum = row_sum(sum);
         const bool nothing = top == -INFINITY;
         const ACC share = nothing ? ACC(0) : 1 / sum;
-        LANES(j, end) x[j] = T(x[j] * share);
+        LANES(j, end) x[j] = ACC(x[j] * share);
         LANES(j, width - end) x[end + j] = 0;
         const ACC total = f_log(sum);
-        ONE_LANE lse[r] = T(nothing ? ACC(INFINITY) : top + total);
+        ONE_LANE lse[r] = ACC(nothing ? ACC(INFINITY) : top + total);
     }
 }
 
-KERNEL(attention_weights_backward)(T* __restrict__ s, T* __restrict__ dp, OPTIONAL const bool* __restrict__ mask,
-                                   const T* __restrict__ lse, ACC scale, long long first, long long mb, long long mh,
+KERNEL(attention_weights_backward)(ACC* __restrict__ s, ACC* __restrict__ dp, OPTIONAL const bool* __restrict__ mask,
+                                   const ACC* __restrict__ lse, ACC scale, long long first, long long mb, long long mh,
                                    long long ml, long long rows, long long heads, long long queries, int width) {
     ROWS(r, rows, 4LL * width) {
         PLACE(r)
-        T *x = s + r * width, *d = dp + r * width;
+        ACC *x = s + r * width, *d = dp + r * width;
         const ACC shift = lse[r];
         ACC sum = 0;
         if (seen) {
-            LANES(j, end) x[j] = seen[j] ? x[j] : T(-INFINITY);
+            LANES(j, end) x[j] = seen[j] ? x[j] : ACC(-INFINITY);
         }
         LANES_SUM(sum, j, end) {
-            const ACC p = f_exp(x[j] * scale - shift);
-            x[j] = T(p);
+            const ACC p = share_of(x[j] * scale - shift);
+            x[j] = ACC(p);
             sum += p * d[j];
         }
         sum = row_sum(sum);
-        LANES(j, end) d[j] = T(scale * x[j] * (d[j] - sum));
+        LANES(j, end) d[j] = ACC(scale * x[j] * (d[j] - sum));
         LANES(j, width - end) {
             x[end + j] = 0;
             d[end + j] = 0;

@@ -2,7 +2,7 @@
 //
 // x and y are (batch, channels, inner). With the statistics of what x[n,c,i] belongs to, a channel or a group,
 //     v = (x - mean) rstd,  z = w[c] v + b[c],  y = act(z)
-// w and b may be None (1 and 0). The mean is kept as the sum of two numbers, as if it had twice the digits: of an x that
+// w and b may both be None (1 and 0). The mean is kept as the sum of two numbers, as if it had twice the digits: of an x that
 // is small beside its mean nothing is lost. `stats` (4, rows) are the rows mean, rest of the mean, variance, rstd.
 // Backward kernels compute z again from x, so that neither z nor y is kept.
 //
@@ -29,8 +29,6 @@
 #else
 #define LANES_SUMS(s, t, j, n) LANES(j, n)
 #endif
-
-#define OR(p, c, otherwise) ((p) ? ACC((p)[c]) : ACC(otherwise))    // of a parameter that may be missing
 
 struct Statistics { ACC mean, rest, var; };
 
@@ -78,7 +76,7 @@ KERNEL(batch_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONA
         const Statistics of = statistics(x + c * inner, batch, step, inner);
         const ACC rstd = 1 / f_sqrt(of.var + eps);
         ONE_LANE keep(stats, c, channels, of, rstd);
-        const ACC mean = of.mean, rest = of.rest, scale = OR(w, c, 1), shift = OR(b, c, 0);
+        const ACC mean = of.mean, rest = of.rest, scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
         for (int n = 0; n < batch; ++n) {
             const long long line = n * step + c * inner;
             LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
@@ -92,7 +90,7 @@ KERNEL(batch_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
     ROWS(c, channels, (long long)batch * inner) {
         const long long step = (long long)channels * inner;
         const ACC mean = stats[c], rest = stats[channels + c], rstd = stats[3 * channels + c];
-        const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+        const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
         ACC sum = 0, dot = 0;
         for (int n = 0; n < batch; ++n) {
             const long long line = n * step + c * inner;
@@ -130,7 +128,7 @@ KERNEL(fixed_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONA
     ROWS(r, rows, inner) {
         const int c = (int)(r % channels);
         const ACC mean = stats[c], rest = stats[channels + c], rstd = stats[3 * channels + c];
-        const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+        const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
         const long long line = r * inner;
         LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
     }
@@ -145,7 +143,7 @@ KERNEL(group_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONA
         ONE_LANE keep(stats, r, rows, of, rstd);
         for (int k = 0; k < size; ++k) {
             const int c = (int)(r % groups) * size + k;
-            const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+            const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
             const long long line = (r * size + k) * inner;
             LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
         }
@@ -160,7 +158,7 @@ KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
         ACC level = 0, slope = 0;
         for (int k = 0; k < size; ++k) {
             const int c = (int)(r % groups) * size + k;
-            const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+            const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
             const long long line = (r * size + k) * inner;
             ACC s = 0, t = 0;
             LANES_SUMS(s, t, i, inner) {
@@ -170,9 +168,11 @@ KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
             }
             s = row_sum(s);
             t = row_sum(t);
-            if (sums) ONE_LANE {
-                sums[r * size + k] = t;
-                sums[(rows + r) * size + k] = s;
+            if (sums) {
+                ONE_LANE {
+                    sums[r * size + k] = t;
+                    sums[(rows + r) * size + k] = s;
+                }
             }
             level += scale * s;
             slope += scale * t;
@@ -182,7 +182,7 @@ KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
             slope /= ACC(size) * ACC(inner);
             for (int k = 0; k < size; ++k) {
                 const int c = (int)(r % groups) * size + k;
-                const ACC scale = OR(w, c, 1), shift = OR(b, c, 0);
+                const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
                 const long long line = (r * size + k) * inner;
                 LANES(i, inner) {
                     const ACC v = (ACC(x[line + i]) - mean - rest) * rstd;
@@ -224,7 +224,7 @@ KERNEL(group_norm_sums)(const ACC* __restrict__ sums, T* __restrict__ dw, T* __r
 struct Tile { const ACC *mean, *rest, *rstd; const T *w, *b; int channels, count; };
 
 DEVICE Tile tile_of(const ACC* stats, const T* w, const T* b, int start, int channels, int count) {
-    return {stats + start, stats + channels + start, stats + 3 * channels + start, w ? w + start : w, b ? b + start : b,
+    return {stats + start, stats + channels + start, stats + 3 * channels + start, w ? w + start : w, w ? b + start : b,
             channels, count};
 }
 
@@ -245,7 +245,7 @@ template <int K> DEVICE void add_lines(Tile t, const T* x, ACC* first, ACC* seco
 
 template <int K> DEVICE void normalise_lines(Tile t, const T* x, T* y, ACC p) {
     LANES(j, t.count) {
-        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = OR(t.w, j, 1), shift = OR(t.b, j, 0);
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
             y[i] = T(act::ACT::f((ACC(x[i]) - mean - rest) * rstd * scale + shift, p));
@@ -256,7 +256,7 @@ template <int K> DEVICE void normalise_lines(Tile t, const T* x, T* y, ACC p) {
 // dots and sums += dz v and dz
 template <int K> DEVICE void add_products(Tile t, const T* dy, const T* x, ACC* dots, ACC* sums, ACC p) {
     LANES(j, t.count) {
-        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = OR(t.w, j, 1), shift = OR(t.b, j, 0);
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
         ACC sum = 0, dot = 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
@@ -269,14 +269,13 @@ template <int K> DEVICE void add_products(Tile t, const T* dy, const T* x, ACC* 
     }
 }
 
-template <int K> DEVICE void pull_lines(Tile t, const T* dy, const T* x, const ACC* dots, const ACC* sums, T* dx, ACC share, ACC p) {
+template <int K> DEVICE void pull_lines(Tile t, const T* dy, const T* x, const ACC* dots, const ACC* sums, T* dx, ACC p) {
     LANES(j, t.count) {
-        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = OR(t.w, j, 1), shift = OR(t.b, j, 0);
-        const ACC level = share > 0 ? sums[j] * share : 0, slope = share > 0 ? dots[j] * share : 0;
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
             const ACC v = (ACC(x[i]) - mean - rest) * rstd, dz = pulled(ACC(dy[i]), v * scale + shift, p);
-            dx[i] = T(rstd * scale * (dz - level - v * slope));
+            dx[i] = T(rstd * scale * (dz - sums[j] - v * dots[j]));
         }
     }
 }
@@ -318,9 +317,18 @@ KERNEL(batch_norm_backward_last)(const T* __restrict__ dy, const T* __restrict__
             dw[start + j] = T(dots[j]);
             db[start + j] = T(sums[j]);
         }
-        if (dx)
+        if (share > 0) {
+            LANES(j, count) {
+                dots[j] *= share;
+                sums[j] *= share;
+            }
+        } else {
+            LANES(j, count) dots[j] = sums[j] = 0;
+        }
+        if (dx) {
             FOUR_LINES(n, batch, pull_lines, t, dy + (long long)n * channels + start, x + (long long)n * channels + start, dots,
-                       sums, dx + (long long)n * channels + start, share, p)
+                       sums, dx + (long long)n * channels + start, p)
+        }
     }
 }
 

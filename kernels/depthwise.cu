@@ -19,7 +19,6 @@
 // constants: KH=5 KW=5 SH=1 SW=1 DH=1 DW=1 EH=0 EW=0
 // constants: KH=2 KW=3 SH=3 SW=2 DH=2 DW=3 EH=2 EW=0
 // constants: KH=1 KW=7 SH=1 SW=4 DH=1 DW=1 EH=0 EW=3
-// constants: KH=7 KW=7 SH=1 SW=1 DH=1 DW=1 EH=0 EW=0
 // constants: KH=8 KW=8 SH=4 SW=4 DH=2 DW=1 EH=1 EW=2
 
 #ifdef KH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,14 +50,17 @@ def check_activation(layer: str, activation: Any) -> Callable[..., Any]:
 class _LastAxesNorm(Module):
     """What the three share: the sizes, the weight, checks and printing."""
 
+    eps: float | None
     weight: Param | None
     _defaults: dict[str, Any]
 
-    def _set(self, size: Any, activation: Any, affine: bool, init: Callable[..., Any]) -> None:
+    def _set(self, size: Any, activation: Any, affine: bool, eps: float | None, init: Callable[..., Any]) -> None:
         name = type(self).__name__
+        if not (eps is self._defaults["eps"] or (isinstance(eps, int | float) and 0 <= eps < math.inf)):
+            raise ValueError(f"{name}: eps must be 0 or a small positive number, got {eps!r}")
         self.sizes = sizes_of(name, size)
         self.activation = check_activation(name, activation)
-        self.affine, self.init = affine, init
+        self.affine, self.eps, self.init = affine, eps, init
         self.weight = Param(drawn(init, self.sizes, None, name)) if affine else None
 
     @property
@@ -107,15 +111,16 @@ class LayerNorm(_LastAxesNorm):
         init: Callable[..., Any] = ones,
         init_bias: Callable[..., Any] = zeros,
     ) -> None:
-        self._set(size, activation, affine, init)
-        self.eps, self.init_bias = eps, init_bias
+        self._set(size, activation, affine, eps, init)
+        self.init_bias = init_bias
         name = type(self).__name__
         if self.weight is None and not isinstance(bias, bool | None):
             raise ValueError(f"{name}: affine=False leaves the bias out, too; got one of shape {as_tensor(bias).shape}")
         self.bias = None if self.weight is None else bias_parameter(bias, self.weight, self.sizes, init_bias, name)
 
     def __call__(self, x: Any) -> Tensor:
-        y = layer_norm(self._input(x), self.weight, self.bias, ndim=len(self.sizes), eps=self.eps, eps_inside=self._eps_inside)
+        y = layer_norm(self._input(x), self.weight, self.bias, ndim=len(self.sizes), eps=self.eps,  # type: ignore[arg-type]
+                       eps_inside=self._eps_inside)
         return self.activation(y)
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
@@ -157,8 +162,7 @@ class RMSNorm(_LastAxesNorm):
         eps: float | None = None,
         init: Callable[..., Any] = ones,
     ) -> None:
-        self._set(size, activation, affine, init)
-        self.eps = eps
+        self._set(size, activation, affine, eps, init)
 
     def __call__(self, x: Any) -> Tensor:
         return self.activation(rms_norm(self._input(x), self.weight, ndim=len(self.sizes), eps=self.eps))

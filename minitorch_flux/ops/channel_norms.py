@@ -29,6 +29,7 @@ import numpy as np
 
 from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty
+from ..backend.threads import num_threads
 from ..readings import KernelFile
 from .elementary import rsqrt
 from .nonlinearities import Activation, along, identity
@@ -274,9 +275,9 @@ fixed_norm = operation(
 channel_norms = KernelFile("channel_norms.cu")
 
 TILE = 64
-"""Channels that one row of a ``_last`` kernel takes: they are neighbours in memory."""
+"""Of how many channels, or a multiple, up to eight times, one row of a ``_last`` kernel consists: neighbours in memory."""
 
-ACCEPTS = "floats of one dtype with at least one element; x and dy that are not contiguous are copied"
+ACCEPTS = "floats of one dtype, at least one; weight and bias or neither; x and dy that are not contiguous are copied"
 
 
 @functools.cache
@@ -284,17 +285,24 @@ def _constants(activation: Activation) -> dict[str, Any]:
     return {"ACT": activation.name, "FROM_OUTPUT": int(activation.from_output)}
 
 
-def _fits(x: Any, *others: Any) -> bool:
+def _fits(x: Any, weight: Any, bias: Any, *dy: Any) -> bool:
     dtype = x.dtype
-    return dtype.kind in "fV" and x.size > 0 and all(
-        a is None or (a.dtype == dtype and (a.ndim > 1 or a.flags.c_contiguous)) for a in others
-    )
+    if dtype.kind not in "fV" or x.size == 0 or any(a.dtype != dtype for a in dy):
+        return False
+    if weight is None or bias is None:
+        return weight is bias
+    return weight.dtype == bias.dtype == dtype and weight.flags.c_contiguous and bias.flags.c_contiguous
 
 
 def _sizes(x: Any) -> tuple[int, int, int]:
     """``(batch, channels, inner)``."""
     n, channels, *sizes = x.shape
     return n, channels, math.prod(sizes)
+
+
+def _tile(channels: int) -> int:
+    """Long stretches of memory are quick to read, but every thread wants a row or two."""
+    return min(-(-channels // (2 * num_threads() * TILE)), 8) * TILE
 
 
 def _whole(x: Any) -> Any:
@@ -314,10 +322,11 @@ def _(x: Any, weight: Any, bias: Any, eps: float, activation: Activation = ident
     stats = empty((4, channels), accumulator(x.dtype), like=x)
     c, p = _constants(activation), _parameter(activation)
     if inner == 1:
-        rows = -(-channels // TILE)
+        tile = _tile(channels)
         ran = channel_norms(
-            "batch_norm_forward_last", x, rows, TILE, x, weight, bias, y, stats, eps, p, n, channels, TILE, constants=c
-        )
+            "batch_norm_forward_last", x, -(-channels // tile), tile,
+            x, weight, bias, y, stats, eps, p, n, channels, tile, constants=c,
+        )  # fmt: skip
     else:
         ran = channel_norms(
             "batch_norm_forward", x, channels, inner, x, weight, bias, y, stats, eps, p, n, channels, inner, constants=c
@@ -329,7 +338,7 @@ def _(x: Any, weight: Any, bias: Any, eps: float, activation: Activation = ident
 def _(
     dy: Any, x: Any, weight: Any, bias: Any, stats: Any, activation: Activation, needs: Any, fixed: bool = False
 ) -> Any:
-    if not _fits(x, dy, weight, bias):
+    if not _fits(x, weight, bias, dy):
         return NotImplemented
     n, channels, inner = _sizes(x)
     dy, x = _whole(dy), _whole(x)
@@ -337,10 +346,10 @@ def _(
     dw, db = (empty((channels,), x.dtype, like=x) for _ in range(2))
     c, p, share = _constants(activation), _parameter(activation), 0.0 if fixed else 1 / (n * inner)
     if inner == 1:
-        work, rows = empty((2, channels), stats.dtype, like=x), -(-channels // TILE)
+        work, tile = empty((2, channels), stats.dtype, like=x), _tile(channels)
         ran = channel_norms(
-            "batch_norm_backward_last", x, rows, TILE,
-            dy, x, weight, bias, stats, work, dx, dw, db, share, p, n, channels, TILE, constants=c,
+            "batch_norm_backward_last", x, -(-channels // tile), tile,
+            dy, x, weight, bias, stats, work, dx, dw, db, share, p, n, channels, tile, constants=c,
         )  # fmt: skip
     else:
         ran = channel_norms(
@@ -388,7 +397,7 @@ def _(x: Any, weight: Any, bias: Any, groups: int, eps: float, activation: Activ
 def _(
     dy: Any, x: Any, weight: Any, bias: Any, stats: Any, groups: int, activation: Activation, needs: Any
 ) -> Any:
-    if not _fits(x, dy, weight, bias):
+    if not _fits(x, weight, bias, dy):
         return NotImplemented
     n, channels, inner = _sizes(x)
     dy, x = _whole(dy), _whole(x)

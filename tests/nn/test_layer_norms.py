@@ -220,6 +220,9 @@ def test_wrong_arguments(kind):
         kind(())
     with pytest.raises(TypeError, match=rf"{name}: the activation must be a function, got 3; several sizes are a tuple"):
         kind(4, 3)
+    for eps in (-1, np.inf, np.nan, "1", *([None] if kind is not RMSNorm else [])):
+        with pytest.raises(ValueError, match=rf"{name}: eps must be 0 or a small positive number, got"):
+            kind(4, eps=eps)
     with pytest.raises(TypeError, match=rf"{name}: `elementwise_affine=` is spelled `affine=` here"):
         kind(4, elementwise_affine=False)
     with pytest.raises(ValueError, match=rf"{name}: init gave an array of shape \(2,\), asked for \(4,\)"):

@@ -234,10 +234,10 @@ def test_kernels_run():
     assert (attention_weights.launches, attention_weights_backward.launches) == (before[0] + 1, before[1] + 1)
 
 
-def softmaxes_of(s, dp):
+def softmaxes_of(s, dp, last=4):
     masks = [None, *(np.random.default_rng(0).random(shape) < 0.5 for shape in (s.shape, (1, 1, *s.shape[2:]),
                                                                                (s.shape[0], 1, 1, s.shape[3])))]
-    for mask in masks:
+    for mask in masks[:last]:
         for first in (-1, 2):
             wanted = attention_weights.reference(s, mask, 0.5, first)
             got = attention_weights(s.copy(), mask, 0.5, first)
@@ -259,4 +259,4 @@ def test_in_the_emulator(options):
 @pytest.mark.parametrize("sanitize", ["address", "thread"])
 def test_under_the_sanitizers(sanitize):
     with emulated(sanitize=sanitize):
-        softmaxes_of(normal(2, 2, 3, 70, dtype=np.float32), normal(2, 2, 3, 70, seed=1, dtype=np.float32))
+        softmaxes_of(normal(1, 2, 2, 40, dtype=np.float32), normal(1, 2, 2, 40, seed=1, dtype=np.float32), last=2)

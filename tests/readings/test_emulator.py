@@ -254,7 +254,7 @@ def test_emulations_nest():
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"sanitize": "memory"}, "sanitize='memory': use 'address', 'thread' or None"),
+        ({"sanitize": "memory"}, "sanitize='memory': use 'address', 'undefined', 'thread' or None"),
         ({"lanes": 40}, "lanes=40, rows=None: a block has whole warps of 32 lanes"),
         ({"lanes": 64, "rows": 2}, "several rows only where a row is one warp"),
         ({"lanes": 2048}, "up to 1024 threads"),

@@ -1,0 +1,168 @@
+"""Samples of the kernels with windows: convolutions, pools, upsampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from ...ops.depthwise import depthwise_data, depthwise_filter, depthwise_forward
+from ...ops.geometry import Window
+from ...ops.im2col import col2im_forward, im2col_forward
+from ...ops.pooling import max_pool_backward, max_pool_forward, mean_pool_backward, mean_pool_forward
+from ...ops.upsampling import cubic_taps, linear_taps, nearest_taps, resample
+from .registry import Draw, sample
+
+WIDTHS = (1, 31, 32, 33, 65)
+"""An image is as wide as this; its other sizes are small."""
+
+
+def _two_axes(d: Draw) -> Iterator[tuple[Window, tuple[int, ...]]]:
+    """Windows over images 5 high, with the sizes of the image."""
+    yield d.window((3, 3), pad=1), (5, d.n)
+    yield d.window((2, 3), stride=(1, 2), pad=((0, 1), (1, 2)), dilation=(2, 1)), (5, 2 * d.n)
+
+
+def _three_axes(d: Draw) -> Iterator[tuple[Window, tuple[int, ...]]]:
+    yield d.window((2, 2, 2), stride=(2, 1, 1), pad=(1, 0, 1)), (3, 4, d.n)
+
+
+# -- im2col.cu ---------------------------------------------------------------------------------------------------------
+
+
+@sample("im2col_forward", sizes=WIDTHS, tolerance=0)
+def _im2col(d: Draw) -> Iterator[Any]:
+    for window, sizes in (*_two_axes(d), *_three_axes(d)):
+        yield im2col_forward(d.normal(2, 3, *sizes), window)
+
+
+@sample("col2im_forward", sizes=WIDTHS)
+def _col2im(d: Draw) -> Iterator[Any]:
+    for window, sizes in (*_two_axes(d), *_three_axes(d)):
+        out = im2col_forward.reference(d.normal(2, 3, *sizes), window).shape
+        yield col2im_forward(d.normal(*out), window, sizes)
+
+
+# -- convolution.cu ----------------------------------------------------------------------------------------------------
+
+
+def _convolutions(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]:
+    """(window, sizes, inputs, outputs) that the direct kernels take."""
+    yield d.window((3, 3), pad=1), (5, d.n), 3, 10
+    yield d.window((2, 3), stride=(2, 2), pad=((0, 1), (1, 1)), dilation=(2, 1), groups=2), (5, 2 * d.n), 4, 6
+    yield d.window((2, 2, 2), stride=(2, 1, 1), pad=(1, 0, 1)), (3, 4, d.n), 2, 3
+
+
+def _filters(d: Draw, window: Window, inputs: int, outputs: int) -> Any:
+    return d.normal(outputs, inputs // window.groups, *window.kernel)
+
+
+@sample("conv_forward", "conv_lines", sizes=(*WIDTHS, 513), tolerance=256)
+def _conv(d: Draw) -> Iterator[Any]:
+    for window, sizes, inputs, outputs in _convolutions(d):
+        yield conv_forward(d.normal(3, inputs, *sizes), _filters(d, window, inputs, outputs), window)
+
+
+@sample("conv_data", sizes=WIDTHS, tolerance=256)
+def _conv_data(d: Draw) -> Iterator[Any]:
+    for window, sizes, inputs, outputs in _convolutions(d):
+        y = d.normal(3, outputs, *window.output_size(sizes))
+        yield conv_data_forward(y, _filters(d, window, inputs, outputs), window, sizes)
+
+
+@sample("conv_filter", sizes=WIDTHS, tolerance=1024)
+def _conv_filter(d: Draw) -> Iterator[Any]:
+    for window, sizes, inputs, outputs in _convolutions(d):
+        yield conv_filter_forward(d.normal(3, inputs, *sizes), d.normal(3, outputs, *window.output_size(sizes)), window)
+
+
+# -- depthwise.cu ------------------------------------------------------------------------------------------------------
+
+
+def _depthwise(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]:
+    """(window, sizes, channels, outputs per channel)."""
+    yield d.window((3, 3), pad=1, groups=3), (9, d.n), 3, 1
+    yield d.window((3, 2), stride=(2, 2), pad=((1, 2), (1, 0)), groups=2), (9, 2 * d.n), 2, 2
+    yield d.window((2, 2, 3), stride=(2, 1, 1), pad=(1, 0, 1), dilation=(1, 2, 1), groups=2), (3, 6, d.n), 2, 1
+
+
+@sample("depthwise_forward", sizes=WIDTHS, tolerance=256)
+def _depthwise_conv(d: Draw) -> Iterator[Any]:
+    for window, sizes, channels, mul in _depthwise(d):
+        yield depthwise_forward(d.normal(3, channels, *sizes), d.normal(channels * mul, 1, *window.kernel), window)
+
+
+@sample("depthwise_data", sizes=WIDTHS, tolerance=256)
+def _depthwise_data(d: Draw) -> Iterator[Any]:
+    for window, sizes, channels, mul in _depthwise(d):
+        y = d.normal(3, channels * mul, *window.output_size(sizes))
+        yield depthwise_data(y, d.normal(channels * mul, 1, *window.kernel), window, sizes)
+
+
+@sample("depthwise_filter", sizes=WIDTHS, tolerance=1024)
+def _depthwise_filter(d: Draw) -> Iterator[Any]:
+    for window, sizes, channels, mul in _depthwise(d):
+        y = d.normal(3, channels * mul, *window.output_size(sizes))
+        yield depthwise_filter(d.normal(3, channels, *sizes), y, window)
+
+
+# -- pooling.cu --------------------------------------------------------------------------------------------------------
+
+
+def _pools(d: Draw) -> Iterator[tuple[Window, tuple[int, ...]]]:
+    yield d.window((2, 2), stride=2), (5, 2 * d.n)
+    yield d.window((3, 3), stride=1, pad=1), (4, d.n)
+    yield d.window((2, 2, 3), stride=(1, 2, 3), pad=(1, 0, 1), dilation=(1, 1, 2)), (3, 4, 3 * d.n + 2)
+
+
+@sample("max_pool_forward", sizes=WIDTHS)
+def _max_pool(d: Draw) -> Iterator[Any]:
+    for window, sizes in _pools(d):
+        x = d.normal(3, 2, *sizes)
+        yield max_pool_forward(x, window)
+        x[..., ::3] = 1  # equal ones: the first wins
+        x[1, ..., 1::4] = float("nan")
+        yield max_pool_forward(x, window)
+
+
+@sample("max_pool_backward", sizes=WIDTHS, tolerance=256)
+def _max_pool_back(d: Draw) -> Iterator[Any]:
+    for window, sizes in _pools(d):
+        y, arg = max_pool_forward.reference(d.normal(3, 2, *sizes), window)
+        yield max_pool_backward(d.normal(*y.shape), arg, window, sizes)
+
+
+@sample("mean_pool_forward", sizes=WIDTHS, tolerance=256)
+def _mean_pool(d: Draw) -> Iterator[Any]:
+    for window, sizes in _pools(d):
+        for padding in (True, False):
+            yield mean_pool_forward(d.normal(3, 2, *sizes), window, padding)
+
+
+@sample("mean_pool_backward", sizes=WIDTHS, tolerance=256)
+def _mean_pool_back(d: Draw) -> Iterator[Any]:
+    for window, sizes in _pools(d):
+        for padding in (True, False):
+            y = d.normal(3, 2, *window.output_size(sizes))
+            yield mean_pool_backward(y, window, padding, sizes)
+
+
+# -- upsampling.cu -----------------------------------------------------------------------------------------------------
+
+
+@sample("resample", tolerance=256)
+def _resample(d: Draw) -> Iterator[Any]:
+    for taps in (linear_taps(5, 12, None, False), cubic_taps(5, 9, None, True), linear_taps(9, 4, None, False).transposed):
+        yield resample(d.normal(3, taps.size, d.n + 1), 1, taps)
+    x = d.normal(3, 5, d.n + 1)
+    x[0, 0] = float("inf")  # times a weight of 0 it counts for nothing
+    yield resample(x, 1, nearest_taps(5, 7, None).transposed.transposed)
+    yield resample(x, 1, linear_taps(5, 5, None, False))
+
+
+@sample("resample_last", tolerance=256)
+def _resample_last(d: Draw) -> Iterator[Any]:
+    n = d.n
+    for taps in (linear_taps(n, 2 * n + 1, None, False), cubic_taps(n + 1, n + 3, None, True)):
+        yield resample(d.normal(5, taps.size), 1, taps)
+        yield resample(d.normal(5, taps.out), 1, taps.transposed)

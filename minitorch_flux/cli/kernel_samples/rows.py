@@ -1,0 +1,326 @@
+"""Samples of the kernels that add up, compare or gather along rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ...backend import accumulator, empty
+from ...ops.attention import attention_weights, attention_weights_backward
+from ...ops.channel_norms import (
+    batch_norm_backward,
+    batch_norm_forward,
+    fixed_norm_forward,
+    group_norm_backward,
+    group_norm_forward,
+)
+from ...ops.crossentropies import logitcrossentropy_forward
+from ...ops.ctc import ctc_backward, ctc_forward
+from ...ops.embedding import bag_argmax, bag_sum_forward
+from ...ops.indexing import accumulate_rows, indexing
+from ...ops.layer_norms import layer_norm_backward, layer_norm_forward, rms_norm_backward, rms_norm_forward
+from ...ops.nonlinearities import ACTIVATIONS
+from ...ops.reductions import reductions
+from ...ops.softmaxes import (
+    logsoftmax_backward,
+    logsoftmax_forward,
+    logsumexp_forward,
+    softmax_backward,
+    softmax_forward,
+)
+from .registry import Calls, Draw, sample
+
+# -- softmaxes.cu, crossentropies.cu: along the last axis, and along another one ---------------------------------------
+
+
+def _last(d: Draw) -> tuple[tuple[int, ...], int]:
+    return (5, d.n), -1
+
+
+def _planes(d: Draw) -> tuple[tuple[int, ...], int]:
+    return (3, 4, d.n + 1), 1  # a plane of one element would be the last axis
+
+
+def _along(f: Callable[..., Any], shape_of: Callable[[Draw], Any], pair: bool) -> Calls:
+    def calls(d: Draw) -> Iterator[Any]:
+        shape, axis = shape_of(d)
+        x = 3 * d.normal(*shape)
+        y = softmax_forward.reference(d.normal(*shape), axis)
+        if f is logsoftmax_backward:
+            y = np.log(y)
+        yield f(x, y, axis) if pair else f(x, axis)
+        if not pair:
+            x[..., 0], x[..., -1] = np.inf, -np.inf
+            yield f(x, axis)
+
+    return calls
+
+
+for _f, _pair in (
+    (softmax_forward, False),
+    (softmax_backward, True),
+    (logsoftmax_forward, False),
+    (logsoftmax_backward, True),
+    (logsumexp_forward, False),
+):
+    sample(_f.name, tolerance=256)(_along(_f, _last, _pair))
+    sample(f"{_f.name}_planes", tolerance=256)(_along(_f, _planes, _pair))
+
+
+def _crossentropy(shape_of: Callable[[Draw], Any]) -> Calls:
+    def calls(d: Draw) -> Iterator[Any]:
+        shape, axis = shape_of(d)
+        axis %= len(shape)
+        c, rest = shape[axis], shape[:axis] + shape[axis + 1 :]
+        for indices in (True, False):
+            for weighted in (False, True):
+                target = d.whole(c, *rest) if indices else softmax_forward.reference(d.normal(*shape), axis)
+                weight = d.uniform(c, low=0.5, high=2) if weighted else None
+                for smoothing in (0.0, 0.1):
+                    agg = "mean" if weighted else "none"
+                    yield logitcrossentropy_forward(3 * d.normal(*shape), target, weight, axis, smoothing, agg)
+
+    return calls
+
+
+sample("logitcrossentropy_forward", tolerance=512)(_crossentropy(_last))
+sample("logitcrossentropy_forward_planes", tolerance=512)(_crossentropy(_planes))
+
+
+# -- reductions.cu, indexing.cu, embedding.cu --------------------------------------------------------------------------
+
+
+@sample("sum_rows", tolerance=1024)
+def _sum_rows(d: Draw) -> Iterator[Any]:
+    for chunk in (4096, 50):
+        x, parts = d.normal(5, d.n), -(-d.n // chunk)
+        y = empty((5, parts), accumulator(d.dtype))
+        if d.kernels:
+            if not reductions("sum_rows", x, 5 * parts, min(chunk, d.n), x, y, 5, d.n, parts, chunk):
+                return
+            yield y
+        else:
+            yield np.add.reduceat(x.astype(y.dtype), np.arange(0, d.n, chunk), axis=1)
+
+
+@sample("sum_columns", tolerance=1024)
+def _sum_columns(d: Draw) -> Iterator[Any]:
+    """Lines of `width`, the last one of a part perhaps shorter; from 1025 on, four lines at a time."""
+    for lines, chunk in ((7, 3), (11, 10)):
+        width, length = d.n, lines * d.n - d.n // 3
+        parts = -(-length // (chunk * width))
+        x, y = d.normal(2, length), empty((2, parts, width), accumulator(d.dtype))
+        if d.kernels:
+            if not reductions("sum_columns", x, 2 * parts, width, x, y, 2, length, width, parts, chunk):
+                return
+            yield y
+        else:
+            whole = np.zeros((2, parts * chunk * width), y.dtype)
+            whole[:, :length] = x
+            yield whole.reshape(2, parts, chunk, width).sum(axis=2)
+
+
+@sample("take_forward", tolerance=0)
+def _take(d: Draw) -> Iterator[Any]:
+    x, index = d.normal(7, d.n), d.whole(7, 11)
+    y = empty((11, d.n), d.dtype)
+    if not d.kernels:
+        yield x[index]
+    elif indexing("take_forward", x, 11, d.n, x, index, y, 11, d.n):
+        yield y
+
+
+@sample("accumulate_rows", tolerance=256)
+def _accumulate_rows(d: Draw) -> Iterator[Any]:
+    yield accumulate_rows(d.normal(23, d.n), d.whole(5, 23) // 2 * 2, 6)  # some positions get nothing
+
+
+def _bags(d: Draw) -> tuple[Any, ...]:
+    x = d.normal(9, d.n)
+    return x, d.whole(9, 13), np.array([0, 3, 3, 4, 13])
+
+
+@sample("bag_sum", tolerance=256)
+def _bag_sum(d: Draw) -> Iterator[Any]:
+    x, index, start = _bags(d)
+    yield bag_sum_forward(x, None, index, start)
+    yield bag_sum_forward(x, d.normal(13), index, start)
+
+
+@sample("bag_argmax", tolerance=0)
+def _bag_argmax(d: Draw) -> Iterator[Any]:
+    x, index, start = _bags(d)
+    x[1] = x[2]  # the first of equal ones
+    yield bag_argmax(x, index, start)
+    x[3, ::2] = np.nan
+    yield bag_argmax(x, index, start)
+
+
+# -- attention.cu ------------------------------------------------------------------------------------------------------
+
+
+def _masks(d: Draw) -> Iterator[tuple[Any, int]]:
+    """(mask, first key that is too late for query 0, or -1) for 2 batches, 3 heads, 4 queries."""
+    yield None, -1
+    yield None, d.n // 2
+    for shape in ((2, 3, 4, d.n), (2, 1, 4, d.n), (1, 3, 1, d.n)):
+        mask = d.flags(*shape)
+        mask[0, 0, 0] = False  # a query that sees nothing
+        yield mask, -1
+    yield d.flags(1, 1, 4, d.n), max(d.n - 3, 0)
+
+
+@sample("attention_weights", tolerance=256)
+def _attention_weights(d: Draw) -> Iterator[Any]:
+    for mask, first in _masks(d):
+        yield attention_weights(3 * d.normal(2, 3, 4, d.n), mask, 0.7, first)
+
+
+@sample("attention_weights_backward", tolerance=256)
+def _attention_weights_back(d: Draw) -> Iterator[Any]:
+    for mask, first in _masks(d):
+        s, dp = 3 * d.normal(2, 3, 4, d.n), d.normal(2, 3, 4, d.n)
+        _, lse = attention_weights.reference(s.copy(), mask, 0.7, first)
+        yield attention_weights_backward(s, dp, mask, lse, 0.7, first)
+
+
+# -- layer_norms.cu ----------------------------------------------------------------------------------------------------
+
+_ROWS = 37  # more than two chunks of the gradients' kernels
+
+
+@sample("layer_norm_forward", tolerance=1024)
+def _layer_norm(d: Draw) -> Iterator[Any]:
+    for inside in (False, True):
+        for given in ((True, True), (True, False), (False, False)):
+            w, b = (d.normal(d.n) if g else None for g in given)
+            y, shift, deviation = layer_norm_forward(d.normal(5, d.n) + 4, w, b, 1, 0.1, inside)
+            yield y, deviation, shift if d.n > 1 else None
+
+
+@sample("layer_norm_backward", tolerance=2048)
+def _layer_norm_back(d: Draw) -> Iterator[Any]:
+    for inside in (False, True):
+        for weighted, needs in ((True, (True, True, True)), (True, (True, False, False)), (False, (True, False, False))):
+            x, dy = d.normal(_ROWS, d.n) + 4, d.normal(_ROWS, d.n)
+            w = d.normal(d.n) if weighted else None
+            _, shift, deviation = layer_norm_forward.reference(x, w, None, 1, 0.1, inside)
+            yield layer_norm_backward(dy, x, w, shift, deviation, 1, 0.1, inside, needs)
+
+
+@sample("rms_norm_forward", tolerance=1024)
+def _rms_norm(d: Draw) -> Iterator[Any]:
+    for weighted in (True, False):
+        yield rms_norm_forward(d.normal(5, d.n), d.normal(d.n) if weighted else None, 1, 0.1)
+
+
+@sample("rms_norm_backward", tolerance=2048)
+def _rms_norm_back(d: Draw) -> Iterator[Any]:
+    for weighted, needs in ((True, (True, True)), (True, (True, False)), (False, (True, False))):
+        x, dy, w = d.normal(_ROWS, d.n), d.normal(_ROWS, d.n), d.normal(d.n) if weighted else None
+        _, scale = rms_norm_forward.reference(x, w, 1, 0.1)
+        yield rms_norm_backward(dy, x, w, scale, 1, needs)
+
+
+# -- channel_norms.cu --------------------------------------------------------------------------------------------------
+
+_ACTIVATIONS = ("identity", "tanh", "gelu")  # none; one whose slope is found from the output; one from the input
+
+
+def _affine(d: Draw, channels: int, given: bool) -> tuple[Any, Any]:
+    return (d.normal(channels), d.normal(channels)) if given else (None, None)
+
+
+def _batch_norm(shape_of: Callable[[Draw], tuple[int, ...]]) -> Calls:
+    def calls(d: Draw) -> Iterator[Any]:
+        shape = shape_of(d)
+        for i, name in enumerate(_ACTIVATIONS):
+            w, b = _affine(d, shape[1], i > 0)
+            yield batch_norm_forward(d.normal(*shape) + 4, w, b, 0.1, ACTIVATIONS[name])
+
+    return calls
+
+
+def _batch_norm_back(shape_of: Callable[[Draw], tuple[int, ...]]) -> Calls:
+    def calls(d: Draw) -> Iterator[Any]:
+        shape = shape_of(d)
+        for i, name in enumerate(_ACTIVATIONS):
+            for needs, fixed in (((True, True, True), False), ((True, True, True), True), ((False, True, True), False)):
+                x, dy, (w, b) = d.normal(*shape) + 4, d.normal(*shape), _affine(d, shape[1], i > 0)
+                _, stats = batch_norm_forward.reference(x, w, b, 0.1, ACTIVATIONS[name])
+                yield batch_norm_backward(dy, x, w, b, stats, ACTIVATIONS[name], needs, fixed)
+
+    return calls
+
+
+def _fixed_norm(shape_of: Callable[[Draw], tuple[int, ...]]) -> Calls:
+    def calls(d: Draw) -> Iterator[Any]:
+        shape = shape_of(d)
+        for i, name in enumerate(_ACTIVATIONS):
+            w, b = _affine(d, shape[1], i > 0)
+            stats = d.uniform(4, shape[1], low=0.5, high=2, dtype=accumulator(d.dtype))
+            yield fixed_norm_forward(d.normal(*shape), w, b, stats, ACTIVATIONS[name])
+
+    return calls
+
+
+def _images(d: Draw) -> tuple[int, ...]:
+    return 9, 3, d.n + 1
+
+
+def _vectors(d: Draw) -> tuple[int, ...]:
+    return 22, d.n
+
+
+for _shape_of, _tail in ((_images, ""), (_vectors, "_last")):
+    sample(f"batch_norm_forward{_tail}", tolerance=2048)(_batch_norm(_shape_of))
+    sample(f"batch_norm_backward{_tail}", tolerance=4096)(_batch_norm_back(_shape_of))
+    sample(f"fixed_norm_forward{_tail}", tolerance=256)(_fixed_norm(_shape_of))
+
+
+@sample("group_norm_forward", tolerance=2048)
+def _group_norm(d: Draw) -> Iterator[Any]:
+    for i, name in enumerate(_ACTIVATIONS):
+        w, b = _affine(d, 6, i > 0)
+        yield group_norm_forward(d.normal(3, 6, d.n) + 4, w, b, 2, 0.1, ACTIVATIONS[name])
+
+
+@sample("group_norm_backward", "group_norm_sums", tolerance=4096)
+def _group_norm_back(d: Draw) -> Iterator[Any]:
+    for i, name in enumerate(_ACTIVATIONS):
+        for needs in ((True, True, True), (False, True, True), (True, False, False)):
+            x, dy, (w, b) = d.normal(3, 6, d.n) + 4, d.normal(3, 6, d.n), _affine(d, 6, i > 0)
+            _, stats = group_norm_forward.reference(x, w, b, 2, 0.1, ACTIVATIONS[name])
+            yield group_norm_backward(dy, x, w, b, stats, 2, ACTIVATIONS[name], needs)
+
+
+# -- ctc.cu ------------------------------------------------------------------------------------------------------------
+
+
+def _sequences(d: Draw, classes: int, most: int) -> tuple[Any, ...]:
+    """Logits, states, lengths and ends of 4 sequences, one of them empty, one with more labels than steps."""
+    labels = np.zeros((4, 2 * most + 1), np.int64)
+    labels[:, 1::2] = d.whole(classes - 1, 4, most) + 1
+    if most > 1:
+        labels[0, 3] = labels[0, 1]  # a class twice running needs a blank between
+    counts = np.array([min(most, 2), min(most, 3), 0, most])
+    steps = 7
+    lp = logsoftmax_forward.reference(d.normal(steps, 4, classes), 2)
+    return lp, labels, np.array([7, 6, 5, 0]), 2 * counts + 1
+
+
+@sample("ctc_forward", tolerance=1024)
+def _ctc(d: Draw) -> Iterator[Any]:
+    for classes, most in ((d.n + 1, 3), (5, (d.n + 1) // 2)):
+        loss, alpha = ctc_forward(*_sequences(d, classes, most))
+        yield loss, alpha[:2, :6], alpha[2, :5]  # beyond its length a sequence has no alpha
+
+
+@sample("ctc_backward", tolerance=4096)
+def _ctc_back(d: Draw) -> Iterator[Any]:
+    for classes, most in ((d.n + 1, 3), (5, (d.n + 1) // 2)):
+        inputs = _sequences(d, classes, most)
+        loss, alpha = ctc_forward.reference(*inputs)
+        yield ctc_backward(d.normal(4), *inputs, alpha, loss, 0.5)

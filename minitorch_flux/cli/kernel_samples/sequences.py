@@ -1,0 +1,84 @@
+"""Samples of the recurrent layers' kernels, which walk through whole sequences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ...ops.gru_passes import gru_backward, gru_forward
+from ...ops.lstm_passes import lstm_backward, lstm_forward
+from ...ops.nonlinearities import relu, tanh
+from ...ops.rnn_passes import rnn_backward, rnn_forward
+from .registry import Draw, sample
+
+SIZES = (1, 31, 33, 49)
+"""Of the state: the weights are its square. 48 columns of them lie side by side."""
+_STEPS = ((5, 7), (3, 3), (4, 1))
+"""(steps, sequences): walked through in one launch, step by step, and with one sequence."""
+
+
+def _cases(d: Draw, gates: int) -> Iterator[tuple[Any, ...]]:
+    """(inputs of the gates, weights, initial state, mask, reverse)."""
+    for i, (steps, batch) in enumerate(_STEPS):
+        weights = d.normal(gates * d.n, d.n) / d.dtype.type(math.sqrt(d.n))
+        mask = d.flags(steps, batch) if i % 2 == 0 else None
+        yield d.normal(steps, batch, gates * d.n), weights, d.normal(batch, d.n), mask, i % 2 == 1
+
+
+def _upstream(d: Draw, *outs: Any) -> tuple[Any, ...]:
+    return tuple([d.normal(*y.shape, dtype=y.dtype) for y in outs])
+
+
+@sample("pack", sizes=SIZES, tolerance=512)
+@sample("rnn_sequence", sizes=SIZES, tolerance=512)
+def _rnn(d: Draw) -> Iterator[Any]:
+    for activation in (tanh, relu):
+        for gx, w, h, mask, reverse in _cases(d, 1):
+            yield rnn_forward(gx, w, h, mask, activation, reverse, True)
+
+
+@sample("rnn_sequence_backward", sizes=SIZES, tolerance=1024)
+def _rnn_back(d: Draw) -> Iterator[Any]:
+    for activation in (tanh, relu):
+        for gx, w, h, mask, reverse in _cases(d, 1):
+            y, end, states, sums = rnn_forward.reference(gx, w, h, mask, activation, reverse, True)
+            dy, dend = _upstream(d, y, end)
+            for dys in ((dy, None), (None, dend)):
+                yield rnn_backward(dys, w, states, sums, mask, activation, reverse, (True, True, True))
+
+
+@sample("lstm_sequence", sizes=SIZES, tolerance=512)
+def _lstm(d: Draw) -> Iterator[Any]:
+    for gx, w, h, mask, reverse in _cases(d, 4):
+        c = d.normal(*h.shape)
+        for keep in (True, False):
+            yield lstm_forward(gx, w, h, c, mask, reverse, keep)[: 6 if keep else 3]
+
+
+@sample("lstm_sequence_backward", sizes=SIZES, tolerance=1024)
+def _lstm_back(d: Draw) -> Iterator[Any]:
+    for gx, w, h, mask, reverse in _cases(d, 4):
+        y, end, c_end, *saved = lstm_forward.reference(gx, w, h, d.normal(*h.shape), mask, reverse, True)
+        dy, dend, dc = _upstream(d, y, end, c_end)
+        for dys in ((dy, None, dc), (None, dend, None)):
+            yield lstm_backward(dys, w, *saved, mask, reverse, (True,) * 4)
+
+
+@sample("gru_sequence", sizes=SIZES, tolerance=512)
+def _gru(d: Draw) -> Iterator[Any]:
+    for form in ("gru", "gruv3"):
+        for i, (gx, w, h, mask, reverse) in enumerate(_cases(d, 3)):
+            b = d.normal(3 * d.n) if i != 1 else None
+            for keep in (True, False):
+                yield gru_forward(gx, w, b, h, mask, reverse, form, keep)[: 4 if keep else 2]
+
+
+@sample("gru_sequence_backward", sizes=SIZES, tolerance=1024)
+def _gru_back(d: Draw) -> Iterator[Any]:
+    for form in ("gru", "gruv3"):
+        for gx, w, h, mask, reverse in _cases(d, 3):
+            y, end, *saved = gru_forward.reference(gx, w, d.normal(3 * d.n), h, mask, reverse, form, True)
+            dy, dend = _upstream(d, y, end)
+            for dys in ((dy, None), (None, dend)):
+                yield gru_backward(dys, w, *saved, mask, reverse, form, (True,) * 4)
