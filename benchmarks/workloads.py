@@ -27,26 +27,42 @@ class Workload:
     steps: int  # per timed block
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """``(x, y)``: standard normal inputs, class indices."""
+        """``(x, y)``: standard normal inputs, class indices; of a language model two sequences (T, N) of indices."""
         rng = np.random.default_rng(0)
+        if self.layers[0][0] == "embedding":
+            shape = (*self.input_shape, self.batch)
+            return rng.integers(0, self.classes, shape), rng.integers(0, self.classes, shape)
         x = rng.standard_normal((self.batch, *self.input_shape)).astype(np.float32)
         return x, rng.integers(0, self.classes, self.batch)
 
     def weights(self) -> list[np.ndarray]:
-        """The parameters in order, weight and bias of each layer that has them."""
+        """The parameters in order, weights and biases of each layer that has them."""
         rng = np.random.default_rng(1)
         arrays = []
         for kind, *sizes in self.layers:
-            if kind == "dense":
-                shape: tuple[int, ...] = (sizes[1], sizes[0])
+            i, o = sizes[0] if sizes else 0, sizes[1] if len(sizes) > 1 else 0
+            weights: list[tuple[int, ...]] = []
+            if kind == "embedding":
+                weights = [(i, o)]
+            elif kind in GATES:
+                weights = [(GATES[kind] * o, i), (GATES[kind] * o, o)]
+            elif kind == "dense":
+                weights = [(o, i)]
             elif kind == "conv":
-                shape = (sizes[1], sizes[0], sizes[2], sizes[2])
-            else:
-                continue
-            bound = 1 / np.sqrt(np.prod(shape[1:]))
-            arrays += [rng.uniform(-bound, bound, shape).astype(np.float32),
-                       rng.uniform(-bound, bound, shape[0]).astype(np.float32)]
+                weights = [(o, i, sizes[2], sizes[2])]
+            shapes = weights if kind == "embedding" else [*weights, *(shape[:1] for shape in weights)]
+            for shape in shapes:
+                bound = 1 / np.sqrt(np.prod(weights[0][1:]))
+                arrays.append(rng.uniform(-bound, bound, shape).astype(np.float32))
         return arrays
+
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+def _characters(kind: str) -> Workload:
+    layers = (("embedding", 96, 64), (kind, 64, 256), ("dense", 256, 96, None))
+    return Workload(kind, f"96 characters, {kind.upper()} 64-256 over 64 steps, batch 32, Adam", layers, (64,), 96, 32, 8)
 
 
 WORKLOADS = {
@@ -58,6 +74,7 @@ WORKLOADS = {
         Workload("lenet", "LeNet on 28x28, batch 128, Adam", (
             ("conv", 1, 6, 5, 2, "relu"), ("pool",), ("conv", 6, 16, 5, 0, "relu"), ("pool",), ("flatten",),
             ("dense", 400, 120, "relu"), ("dense", 120, 84, "relu"), ("dense", 84, 10, None)), (1, 28, 28), 10, 128, 20),
+        *map(_characters, GATES),
     )
 }
 
@@ -71,6 +88,10 @@ def flux_side(w: Workload) -> Callable[[], Any]:
         "conv": lambda i, o, k, pad, act: flux.Conv((k, k), i, o, getattr(flux, act), pad=pad),
         "pool": lambda: flux.MaxPool((2, 2)),
         "flatten": lambda: flux.flatten,
+        "embedding": flux.Embedding,
+        "rnn": lambda i, o: flux.RNN(i, o, hidden_bias=True),
+        "lstm": lambda i, o: flux.LSTM(i, o, hidden_bias=True),
+        "gru": lambda i, o: flux.GRU(i, o, hidden_bias=True),
     }
     model = flux.Chain(*(make[kind](*sizes) for kind, *sizes in w.layers))
     model.load_state_dict(dict(zip(model.state_dict(), w.weights(), strict=True)))
@@ -78,7 +99,7 @@ def flux_side(w: Workload) -> Callable[[], Any]:
     x, y = w.data()
 
     def loss(m: Any) -> Any:
-        return flux.losses.logitcrossentropy(m(x), y)
+        return flux.losses.logitcrossentropy(m(x).reshape(y.size, w.classes), y.reshape(-1))
 
     def step() -> Any:
         value, grads = flux.withgradient(loss, model)
@@ -93,6 +114,14 @@ def torch_side(w: Workload) -> Callable[[], Any]:
     import torch
     from torch import nn
 
+    class Outputs(nn.Module):  # of a recurrent layer, without its state
+        def __init__(self, layer: Any) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(x)[0]
+
     activations = {"tanh": nn.Tanh, "relu": nn.ReLU}
     layers: list[Any] = []
     for kind, *sizes in w.layers:
@@ -100,6 +129,10 @@ def torch_side(w: Workload) -> Callable[[], Any]:
             layers.append(nn.Linear(sizes[0], sizes[1]))
         elif kind == "conv":
             layers.append(nn.Conv2d(sizes[0], sizes[1], sizes[2], padding=sizes[3]))
+        elif kind == "embedding":
+            layers.append(nn.Embedding(*sizes))
+        elif kind in GATES:
+            layers.append(Outputs(getattr(nn, kind.upper())(*sizes)))
         else:
             layers.append(nn.MaxPool2d(2) if kind == "pool" else nn.Flatten())
         if kind in ("dense", "conv") and sizes[-1]:
@@ -113,7 +146,7 @@ def torch_side(w: Workload) -> Callable[[], Any]:
 
     def step() -> Any:
         opt.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
+        loss = nn.functional.cross_entropy(model(x).reshape(-1, w.classes), y.reshape(-1))
         loss.backward()
         opt.step()
         return loss.detach()

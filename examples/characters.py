@@ -95,9 +95,10 @@ def draw_curve(curve, baselines, path):
     ax.annotate(f"LSTM: {values[-1]:.2f}", (steps[-1], values[-1]), (0, 7), textcoords="offset points", ha="right", color=BLUE,
                 weight="bold")
     ax.set_yscale("log")
-    ax.set_yticks([3, 4, 5, 7, 10, 15, 20, 30], labels=["3", "4", "5", "7", "10", "15", "20", "30"])
+    ticks = [3, 4, 5, 7, 10, 15, 20, 30, 50, 100]
+    ax.set_yticks(ticks, labels=map(str, ticks))
     ax.minorticks_off()
-    ax.set_ylim(min(3.2, values[-1] * 0.85), 40)
+    ax.set_ylim(min(3.2, values[-1] * 0.85), 110)
     ax.set_xlabel("training steps", color=DARK)
     ax.set_title("Perplexity on text that it has not seen", loc="left", weight="bold")
     ax.spines[["top", "right"]].set_visible(False)

@@ -245,7 +245,8 @@ template <int K> DEVICE void add_lines(Tile t, const T* x, ACC* first, ACC* seco
 
 template <int K> DEVICE void normalise_lines(Tile t, const T* x, T* y, ACC p) {
     LANES(j, t.count) {
-        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j];
+        const ACC scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
             y[i] = T(act::ACT::f((ACC(x[i]) - mean - rest) * rstd * scale + shift, p));
@@ -256,7 +257,8 @@ template <int K> DEVICE void normalise_lines(Tile t, const T* x, T* y, ACC p) {
 // dots and sums += dz v and dz
 template <int K> DEVICE void add_products(Tile t, const T* dy, const T* x, ACC* dots, ACC* sums, ACC p) {
     LANES(j, t.count) {
-        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j];
+        const ACC scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
         ACC sum = 0, dot = 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
@@ -271,7 +273,8 @@ template <int K> DEVICE void add_products(Tile t, const T* dy, const T* x, ACC* 
 
 template <int K> DEVICE void pull_lines(Tile t, const T* dy, const T* x, const ACC* dots, const ACC* sums, T* dx, ACC p) {
     LANES(j, t.count) {
-        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j], scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
+        const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j];
+        const ACC scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
             const ACC v = (ACC(x[i]) - mean - rest) * rstd, dz = pulled(ACC(dy[i]), v * scale + shift, p);

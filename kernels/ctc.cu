@@ -17,18 +17,18 @@
 // All outputs are written (=), all are ACC: 16-bit floats come as float32.
 #include "flux.h"
 
-// What is below this is nothing beside 1. SIMD exponentials are slow for minus infinity and its like, so they get this.
-DEVICE ACC bottom() { return sizeof(ACC) == 8 ? ACC(-700) : ACC(-80); }
+// What is below this is nothing beside 1. SIMD exponentials are slow for minus infinity and its like, so they get this. It
+// must not look like a constant (n is not negative), else compilers split the choice and give them the rest as it is.
+DEVICE ACC bottom(int n) { return f_min(ACC(n), sizeof(ACC) == 8 ? ACC(-700) : ACC(-80)); }
+DEVICE ACC at_least(ACC v, ACC least) { return v < least ? least : v; }   // a NaN stays one
 
-DEVICE ACC sum_of_three(ACC a, ACC b, ACC c) {
-    const ACC m = f_max(f_max(a, b), c);
+DEVICE ACC sum_of_three(ACC a, ACC b, ACC c, ACC least) {
+    const ACC m = at_least(at_least(a, b), c);   // of a NaN too, which comes through the sum
     const ACC shift = m == -INFINITY ? ACC(0) : m;
-    const ACC x = f_max(a - shift, bottom()), y = f_max(b - shift, bottom()), z = f_max(c - shift, bottom());
+    const ACC x = at_least(a - shift, least), y = at_least(b - shift, least), z = at_least(c - shift, least);
     const ACC sum = shift + f_log(f_exp(x) + f_exp(y) + f_exp(z));
     return m == -INFINITY ? m : sum;
 }
-
-#define O ACC(0)   // added to a number from memory before a choice: else compilers choose among addresses, one at a time
 
 KERNEL(ctc_forward)(const ACC* __restrict__ lp, const int64_t* __restrict__ labels, const ACC* __restrict__ jumps,
                     const int64_t* __restrict__ lengths, const int64_t* __restrict__ ends, ACC* __restrict__ alpha,
@@ -37,6 +37,7 @@ KERNEL(ctc_forward)(const ACC* __restrict__ lp, const int64_t* __restrict__ labe
         const int64_t* label = labels + n * states;
         const ACC* jump = jumps + n * (states + 2);
         const long long length = lengths[n];
+        const ACC least = bottom(states);
         const int end = (int)ends[n];
         ACC* now = alpha + n * steps * (states + 2);
         for (long long t = 0; t < length; ++t) {
@@ -47,15 +48,16 @@ KERNEL(ctc_forward)(const ACC* __restrict__ lp, const int64_t* __restrict__ labe
                 LANES(u, states) now[u + 2] = u < 2 ? e[label[u]] : ACC(-INFINITY);
             } else {
                 LANES(u, states) {
-                    now[u + 2] = ACC(e[label[u]] + sum_of_three(before[u + 2] + O, before[u + 1] + O, before[u] + jump[u]));
+                    now[u + 2] = sum_of_three(before[u + 2], before[u + 1], before[u] + jump[u], least);
                 }
+                LANES(u, states) now[u + 2] += e[label[u]];
             }
             ROW_SYNC();
             now += states + 2;
         }
         const ACC* last = now - (states + 2);
         ACC total = end == 1 ? ACC(0) : ACC(-INFINITY);
-        if (length) total = sum_of_three(last[end + 1], last[end], -INFINITY);
+        if (length) total = sum_of_three(last[end + 1], last[end], -INFINITY, least);
         ONE_LANE loss[n] = ACC(-total);
     }
 }
@@ -68,6 +70,7 @@ KERNEL(ctc_backward)(const ACC* __restrict__ dy, const ACC* __restrict__ lp, con
         const int64_t* label = labels + n * states;
         const ACC* jump = jumps + n * (states + 2);
         const long long length = lengths[n];
+        const ACC least = bottom(states);
         const int end = (int)ends[n];
         const ACC cost = loss[n], scale = dy[n];
         const bool lost = !(cost < INFINITY);
@@ -87,13 +90,14 @@ KERNEL(ctc_backward)(const ACC* __restrict__ dy, const ACC* __restrict__ lp, con
                 LANES(u, states) now[u] = u < end && u >= end - 2 ? e[label[u]] : ACC(-INFINITY);
             } else {
                 LANES(u, states) {
-                    now[u] = ACC(e[label[u]] + sum_of_three(after[u] + O, after[u + 1] + O, after[u + 2] + jump[u + 2]));
+                    now[u] = sum_of_three(after[u], after[u + 1], after[u + 2] + jump[u + 2], least);
                 }
+                LANES(u, states) now[u] += e[label[u]];
             }
             LANES(u, states) {
-                const ACC v = a[u] == -INFINITY ? bottom() : ACC(a[u]) + ACC(now[u]) - ACC(e[label[u]]) + cost;
-                const ACC p = f_exp(f_max(v, bottom()));
-                share[u] = ACC(v <= bottom() ? ACC(0) : scale * p);
+                const ACC v = a[u] == -INFINITY ? least : ACC(a[u]) + ACC(now[u]) - ACC(e[label[u]]) + cost;
+                const ACC p = f_exp(at_least(v, least));
+                share[u] = ACC(v <= least ? ACC(0) : scale * p);
             }
             ROW_SYNC();
             ONE_LANE for (int u = 0; u < states; ++u) to[label[u]] -= share[u];   // states share classes: in order

@@ -33,10 +33,7 @@
 #define FIRST_W     FLOOR(EW - (KW - 1) * DW, SW)                       // and a lane the pixels FIRST_W..LAST_W
 #define LAST_W      ((SW - 1 + EW) / SW)
 #define GROUP       VEC_SPLIT(KH, KW)                                   // lines of a filter whose sums are in registers,
-#define BESIDE      (GROUP * KW <= VEC_FREE / 2 ? 4 : GROUP * KW < VEC_FREE ? 2 : 1)     // lines of dy beside them,
-#define MET         ((BESIDE - 1) * SH + (GROUP - 1) * DH + 1)          // lines of x that they meet
-
-struct Volume { int D, H, W, OD, OH, OW, KD, sd, dd, pd, ph, pw; };
+#define BESIDE      (KH == 1 ? 1 : GROUP * KW <= VEC_FREE / 2 ? 4 : GROUP * KW < VEC_FREE ? 2 : 1)     // with lines of dy
 #endif
 
 // A row is `count` planes, or a tile of a plane.
@@ -151,6 +148,29 @@ KERNEL(depthwise_data)(const T* __restrict__ dy, const T* __restrict__ w, T* __r
     }
 }
 
+#ifdef KH
+// What `count` lines of dy and the lines of x from h0 on add to the sums of a group.
+template <int count>
+DEVICE void filter_lines(const T* __restrict__ x, const T* __restrict__ dy, int H, int W, int OW, int h0, const VecPart<SW> (&seen)[AHEAD],
+                         const VecPart<1>& mine, Vec (&a)[GROUP][KW]) {
+    Vec u[count][1];
+    UNROLL for (int b = 0; b < count; ++b) vec_load(dy + (long long)b * OW, mine, u[b]);
+    const T* line = x + (long long)h0 * W;
+    UNROLL for (int t = 0; t < (count - 1) * SH + (GROUP - 1) * DH + 1; ++t, line += W)
+        if (h0 + t >= 0 && h0 + t < H)
+            UNROLL for (int q = 0; q < AHEAD; ++q) {
+                Vec pixels[SW];
+                vec_load(line + q * SW, seen[q], pixels);
+                UNROLL for (int b = 0; b < count; ++b) {
+                    const int reach = t - b * SH;                   // kh DH, if there is such a kh
+                    if (reach >= 0 && reach % DH == 0 && reach / DH < GROUP)
+                        UNROLL for (int kw = 0; kw < KW; ++kw)
+                            if (kw * DW / SW == q) a[reach / DH][kw] += pixels[kw * DW % SW] * u[b][0];
+                }
+            }
+}
+#endif
+
 KERNEL(depthwise_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ part, int N, int O, int M, int D, int H,
                          int W, int OD, int OH, int OW, int KD, int sd, int dd, int pd, int ph, int pw, int images) {
     const int parts = (N + images - 1) / images, slices = (KH + GROUP - 1) / GROUP;
@@ -175,27 +195,11 @@ KERNEL(depthwise_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* _
                 for (int i = n0; i < last; ++i) {
                     const T* x0 = x + (((long long)i * O + o) / M * D + d) * H * W + j * SW - pw;
                     const T* dy0 = dy + ((long long)i * O + o) * size + (long long)od * OH * OW + j;
-                    for (int oh = 0; oh < OH; oh += BESIDE) {
-                        const int h0 = oh * SH - ph + kh0 * DH;
-                        Vec u[BESIDE][1];
-                        UNROLL for (int b = 0; b < BESIDE; ++b) {
-                            u[b][0] = Vec{};
-                            if (oh + b < OH) vec_load(dy0 + (long long)(oh + b) * OW, mine, u[b]);
-                        }
-                        const T* line = x0 + (long long)h0 * W;
-                        UNROLL for (int t = 0; t < MET; ++t, line += W)
-                            if (h0 + t >= 0 && h0 + t < H)
-                                UNROLL for (int q = 0; q < AHEAD; ++q) {
-                                    Vec pixels[SW];
-                                    vec_load(line + q * SW, seen[q], pixels);
-                                    UNROLL for (int b = 0; b < BESIDE; ++b) {
-                                        const int reach = t - b * SH;
-                                        if (reach >= 0 && reach % DH == 0 && reach / DH < GROUP)
-                                            UNROLL for (int kw = 0; kw < KW; ++kw)
-                                                if (kw * DW / SW == q) a[reach / DH][kw] += pixels[kw * DW % SW] * u[b][0];
-                                    }
-                                }
-                    }
+                    int oh = 0;
+                    for (; oh + BESIDE <= OH; oh += BESIDE)
+                        filter_lines<BESIDE>(x0, dy0 + (long long)oh * OW, H, W, OW, oh * SH - ph + kh0 * DH, seen, mine, a);
+                    for (; oh < OH; ++oh)
+                        filter_lines<1>(x0, dy0 + (long long)oh * OW, H, W, OW, oh * SH - ph + kh0 * DH, seen, mine, a);
                 }
             }
         }

@@ -14,8 +14,9 @@
 //   pack                    B[k, j] = w[k, j], or w[j, k] when turned
 //   rnn_sequence            z = gx + h B, h' = relu ? max(z, 0) : tanh(z)
 //   rnn_sequence_backward   dgx, dh
-//   lstm_sequence           gates (sigmoid i, sigmoid f, tanh g, sigmoid o), cells, states
-//   lstm_sequence_backward  dgx, dh, dc
+//   lstm_sequence           gates (sigmoid i, sigmoid f, tanh g, sigmoid o), cells, states; with B_in, gx is x [T, N, I]
+//                           and the gates' inputs are x B_in + b
+//   lstm_sequence_backward  dgx, dh, dc; with B_in also dx
 //   gru_sequence            gates (r, z, n, inner), states; inner = h B_n + b_n, or with B_new (gruv3) r h
 //   gru_sequence_backward   dgx, dh, and dgh, the gradient of h B + b (not with B_new, where it is dgx)
 //
@@ -160,23 +161,28 @@ KERNEL(rnn_sequence_backward)(const T* __restrict__ OPTIONAL dy, const T* __rest
 
 // -- lstm
 
-KERNEL(lstm_sequence)(const T* __restrict__ gx, const T* __restrict__ OPTIONAL B, T* states, T* cells, T* gates,
-                      const bool* OPTIONAL mask, int steps, int N, int H, bool reverse, bool every) {
+KERNEL(lstm_sequence)(const T* __restrict__ gx, const T* __restrict__ OPTIONAL B_in, const T* __restrict__ OPTIONAL b,
+                      const T* __restrict__ OPTIONAL B, T* states, T* cells, T* gates, const bool* OPTIONAL mask, int steps,
+                      int N, int I, int H, bool reverse, bool every) {
     ROWS(r, N, WORK(4)) {
         const int count = SEQUENCES(r), width = 4 * H;
         for (int s = 0; s < steps; ++s) {
             const Step at = step_of(s, steps, reverse, (long long)N * H);
             const long long first = (long long)at.t * N + r;
-            const T *h = states + at.from + r * H, *c = cells + every * at.from + r * H, *x = gx + first * width;
+            const T *h = states + at.from + r * H, *c = cells + every * at.from + r * H;
+            const T* x = B_in ? b : gx + first * width;
             T *h_next = states + at.to + r * H, *c_next = cells + every * at.to + r * H;
             T* z = gates + (every ? first : r) * width;
-            if (B) product(count, h, H, H, B, z, width, width, false);
-            for (int m = 0; m < count; ++m, h += H, c += H, h_next += H, c_next += H, x += width, z += width) {
+            if (B_in) product(count, gx + first * I, I, I, B_in, z, width, width, false);
+            if (B) product(count, h, H, H, B, z, width, width, B_in);
+            for (int m = 0; m < count; ++m, h += H, c += H, h_next += H, c_next += H, x += B_in ? 0 : width, z += width) {
                 if (!mask || mask[first + m]) {
                     LANES(j, H) {
-                        const ACC i = sigmoid_of(ACC(x[j]) + ACC(z[j])), f = sigmoid_of(ACC(x[H + j]) + ACC(z[H + j]));
-                        const ACC g = f_tanh(ACC(x[2 * H + j]) + ACC(z[2 * H + j])), v = f * ACC(c[j]) + i * g;
-                        const ACC o = sigmoid_of(ACC(x[3 * H + j]) + ACC(z[3 * H + j]));
+                        const ACC xi = x ? ACC(x[j]) : 0, xf = x ? ACC(x[H + j]) : 0, xg = x ? ACC(x[2 * H + j]) : 0;
+                        const ACC xo = x ? ACC(x[3 * H + j]) : 0;
+                        const ACC i = sigmoid_of(xi + ACC(z[j])), f = sigmoid_of(xf + ACC(z[H + j]));
+                        const ACC g = f_tanh(xg + ACC(z[2 * H + j])), o = sigmoid_of(xo + ACC(z[3 * H + j]));
+                        const ACC v = f * ACC(c[j]) + i * g;
                         z[j] = T(i), z[H + j] = T(f), z[2 * H + j] = T(g), z[3 * H + j] = T(o);
                         c_next[j] = T(v), h_next[j] = T(o * f_tanh(v));
                     }
@@ -191,9 +197,10 @@ KERNEL(lstm_sequence)(const T* __restrict__ gx, const T* __restrict__ OPTIONAL B
     }
 }
 
-KERNEL(lstm_sequence_backward)(const T* __restrict__ OPTIONAL dy, const T* __restrict__ OPTIONAL B,
-                               const T* __restrict__ cells, const T* __restrict__ gates, const bool* OPTIONAL mask, T* dgx,
-                               T* dh, T* dc, int steps, int N, int H, bool reverse) {
+KERNEL(lstm_sequence_backward)(const T* __restrict__ OPTIONAL dy, const T* __restrict__ OPTIONAL B_in,
+                               const T* __restrict__ OPTIONAL B, const T* __restrict__ cells, const T* __restrict__ gates,
+                               const bool* OPTIONAL mask, T* OPTIONAL dx, T* dgx, T* dh, T* dc, int steps, int N, int I, int H,
+                               bool reverse) {
     ROWS(r, N, WORK(4)) {
         const int count = SEQUENCES(r), width = 4 * H;
         for (int s = steps - 1; s >= 0; --s) {
@@ -219,6 +226,7 @@ KERNEL(lstm_sequence_backward)(const T* __restrict__ OPTIONAL dy, const T* __res
             }
             ROW_SYNC();
             if (B) product(count, dgx + first * width, width, width, B, dh + r * H, H, H, true);
+            if (B_in) product(count, dgx + first * width, width, width, B_in, dx + first * I, I, I, false);
         }
         r += count - 1;
     }

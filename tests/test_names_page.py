@@ -12,8 +12,8 @@ import minitorch_flux as flux
 PAGE = (Path(__file__).parent.parent / "docs" / "names.md").read_text()
 ROWS = [line.split("|")[1:-1] for line in PAGE.splitlines() if line.startswith("| ") and "Flux.jl |" not in line]
 WORDS = """
-a alpha axis b cell class data delta dims f f_or_layer g h in k l lambda loss m None op opt p path q rnn s sd state theta u v w with
-x xs y y_hat
+a alpha axis b cell class data delta dims f f_or_layer g h in k l lambda loss m None op opt p path q rnn s sd state theta u
+v w with x xs y y_hat
 """
 ARGUMENTS = set(WORDS.split())
 OURS = [span for row in ROWS for span in re.findall(r"`([^`]+)`", row[2])]

@@ -13,7 +13,7 @@ from ..autograd import Param, Tensor
 from ..backend import array_module, is_array
 from ..ops.dense import dense
 from ..ops.nonlinearities import activation_of, tanh
-from ..ops.recurrences import _rnn_step, _through_time, gru_sequence, lstm_sequence, rnn_sequence
+from ..ops.recurrences import rnn_step, through_time, gru_sequence, lstm_layer, rnn_sequence
 from .initialisers import glorot_uniform, zeros
 from .inputs import as_input, bias_parameter, drawn, layer_name, whole
 from .module import Module
@@ -54,7 +54,7 @@ class RNNFamily(Family):
     def _run(self, w: Weights, x: Tensor, states: States, mask: Any = None, reverse: bool = False) -> tuple[Tensor, States]:
         gx, known = dense(x, w.ih, _one_bias(w)), activation_of(self.activation)
         if known is None:  # any function: step by step
-            y, h = _through_time(lambda x, s: _rnn_step(x, s, w.hh, self.activation), gx, states, mask, reverse)
+            y, h = through_time(lambda x, s: rnn_step(x, s, w.hh, self.activation), gx, states, mask, reverse)
         else:
             y, h = rnn_sequence(gx, w.hh, states[0], mask, activation=known, reverse=reverse)
         return y, (h,)
@@ -67,7 +67,7 @@ class LSTMFamily(Family):
 
     def _run(self, w: Weights, x: Tensor, states: States, mask: Any = None, reverse: bool = False) -> tuple[Tensor, States]:
         h, c = states
-        y, *last = lstm_sequence(dense(x, w.ih, _one_bias(w)), w.hh, h, c, mask, reverse=reverse)
+        y, *last = lstm_layer(x, w.ih, _one_bias(w), w.hh, h, c, mask, reverse=reverse)
         return y, tuple(last)
 
     @staticmethod

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend import array_module
+from ..ops.attention import dot_product_attention
 from ..ops.comparisons import where
 from ..ops.elementwise import as_tensor
 from ..ops.joining import concatenate
@@ -63,42 +64,51 @@ def attention(
     if past_key is not None:
         k4, v4 = concatenate([past_key, k4], 2), concatenate([past_value, v4], 2)
     present = k4, v4
-    groups = q4.shape[1] // k4.shape[1]
-    k4, v4 = (t if groups == 1 else repeat(t, groups, 1) for t in (k4, v4))
-    root = math.sqrt(1 / math.sqrt(q4.shape[-1]) if scale is None else scale)
-    raw = matmul(like(q4 * root, q4), like(k4 * root, k4).swapaxes(2, 3))
-    capped = like(tanh(raw / softcap) * softcap, raw) if softcap else raw
-    xp, shape = array_module(capped.data), capped.shape
-    lengths, offset = None, 0 if past_key is None else as_tensor(past_key).shape[2]
+    xp, lengths, offset = array_module(q4.data), None, 0 if past_key is None else as_tensor(past_key).shape[2]
     if nonpad_kv_seqlen is not None:
         lengths = as_tensor(nonpad_kv_seqlen).data.reshape(-1, 1, 1, 1)
-        offset = lengths - shape[2] if past_key is None else offset
-    seen = _allowed(shape[2], shape[3], offset, bool(is_causal), left_window_size, right_window_size, lengths, xp)
-    biased = capped
+        offset = lengths - q4.shape[2] if past_key is None else offset
+    seen = _allowed(q4.shape[2], k4.shape[2], offset, bool(is_causal), left_window_size, right_window_size, lengths, xp)
+    bias = None
     if attn_mask is not None:
         mask = as_tensor(attn_mask)
-        lack = shape[3] - mask.shape[-1]
-        boolean = mask.dtype == np.bool_
+        boolean, lack = mask.dtype == np.bool_, k4.shape[2] - mask.shape[-1]
         if lack:
             mask = pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, lack)], value=False if boolean else -math.inf)
-        if not boolean:
-            biased = biased + mask
         open_ = mask.data if boolean else mask.data > -math.inf
         seen = open_ if seen is None else seen & open_
+        bias = None if boolean else mask
     if seen is not None:
-        biased = where(seen, biased, -math.inf)
-    scores = biased if softmax_precision is None else biased.astype(dtype_of(softmax_precision, "Attention"))
+        seen = seen.reshape((1,) * (4 - seen.ndim) + seen.shape)
+    scale = 1 / math.sqrt(q4.shape[-1]) if scale is None else scale
+    if bias is None and not softcap and softmax_precision is None and len(node.outputs) < 4:
+        y, shown = dot_product_attention(q4, k4, v4, mask=seen, scale=scale), None
+    else:
+        dtype = None if softmax_precision is None else dtype_of(softmax_precision, "Attention")
+        y, shown = _composed(q4, k4, v4, seen, bias, scale, softcap, dtype, qk_matmul_output_mode)
+    if as_tensor(q).ndim == 3:
+        y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], y.shape[1] * y.shape[3])
+    return (y, *present, shown)[: max(len(node.outputs), 1)]
+
+
+def _composed(
+    q: Tensor, k: Tensor, v: Tensor, seen: Any, bias: Any, scale: float, softcap: float, dtype: Any, mode: int
+) -> tuple[Tensor, Tensor]:
+    """Step by step: the output, and the products of queries and keys before or after one of the steps."""
+    groups, root = q.shape[1] // k.shape[1], math.sqrt(scale)
+    k, v = (t if groups == 1 else repeat(t, groups, 1) for t in (k, v))
+    products = matmul(like(q * root, q), like(k * root, k).swapaxes(2, 3))
+    capped = like(tanh(products / softcap) * softcap, products) if softcap else products
+    biased = capped if bias is None else capped + bias
+    biased = biased if seen is None else where(seen, biased, -math.inf)
+    scores = biased if dtype is None else biased.astype(dtype)
     if seen is None:
         p = softmax(scores)
     else:
-        blind = all_of(Tensor(~xp.broadcast_to(seen, shape)), -1, keepdims=True).data
+        blind = all_of(Tensor(~array_module(seen).broadcast_to(seen, scores.shape)), -1, keepdims=True).data
         p = where(blind, 0.0, softmax(where(blind, 0.0, scores)))
-    p = like(p, q4)
-    y = matmul(p, v4)
-    if as_tensor(q).ndim == 3:
-        y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], y.shape[1] * y.shape[3])
-    shown = (raw, capped, biased, p)[qk_matmul_output_mode]
-    return (y, *present, shown)[: max(len(node.outputs), 1)]
+    p = like(p, q)
+    return matmul(p, v), (products, capped, biased, p)[mode]
 
 
 @register("RotaryEmbedding")

@@ -62,9 +62,11 @@ class Node:
         try:
             with no_grad() if known else nullcontext():
                 result = self.operator.function(*values, **keywords)
-        except (TypeError, ValueError) as error:
-            if error.args and isinstance(error.args[0], str):
+        except Exception as error:
+            if type(error) in (TypeError, ValueError) and error.args and isinstance(error.args[0], str):
                 error.args = (f"{self.title()}: {error.args[0]}", *error.args[1:])
+            else:
+                error.add_note(f"in {self.title()}")
             raise
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
         if known:

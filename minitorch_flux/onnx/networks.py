@@ -16,8 +16,8 @@ from ..nn.module import Module
 from ..nn.printing import _arrays, _bytes, _marks, _sizes
 from . import building
 from .graphs import Graph
-from .protos import ValueType, onnx_package, read_model, value_type
-from .registry import OnnxError, UnsupportedOperator
+from .protos import ValueType, read_model, value_type
+from .registry import UnsupportedOperator
 
 
 def load(source: Any) -> OnnxModel:
@@ -165,5 +165,3 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | str | None, ...]) -> bool:
     """Whether a shape is what a graph asks for: axes of equal number, and of the given lengths."""
     return len(shape) == len(wanted) and all(not isinstance(w, int) or n == w for n, w in zip(shape, wanted))
 
-
-__all__ = ["OnnxError", "OnnxModel", "load", "onnx_package"]

@@ -44,22 +44,18 @@ def leaky_relu(x: Any, *, alpha: float = 0.01) -> Any:
     return f.leakyrelu(x, alpha)
 
 
-@register("PRelu")
+@register("PRelu", since=7)
 def prelu(x: Any, slope: Any) -> Any:
-    """``slope`` broadcasts; before opset 7 it had one number per channel."""
     return where(as_tensor(x) > 0, x, as_tensor(x) * slope)
 
 
-@register("PRelu", since=6)
-def prelu_by_channel(x: Any, slope: Any) -> Any:
+@register("PRelu")
+def prelu_1(x: Any, slope: Any) -> Any:
+    """Before opset 7 there was one slope, or one for each channel."""
     slope = as_tensor(slope)
     if slope.size > 1 and slope.ndim == 1:
         slope = slope.reshape(-1, *(1,) * (as_tensor(x).ndim - 2))
     return prelu(x, slope)
-
-
-register("PRelu", since=7)(prelu)
-register("PRelu", since=1)(prelu_by_channel)
 
 
 @register("Elu")
@@ -72,7 +68,7 @@ def celu(x: Any, *, alpha: float = 1.0) -> Any:
     return f.celu(x, alpha)
 
 
-@register("Selu")
+@register("Selu", since=6)
 def selu(x: Any, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875) -> Any:
     if _near(alpha, 1.6732632423543772) and _near(gamma, 1.0507009873554805):
         return f.selu(x)
@@ -80,12 +76,9 @@ def selu(x: Any, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.0
     return where(x > 0, x, expm1(clip(x, max=0)) * alpha) * gamma
 
 
-@register("Selu", since=1)
+@register("Selu")
 def selu_1(x: Any, *, alpha: float = 1.6732, gamma: float = 1.0507) -> Any:
     return selu(x, alpha=alpha, gamma=gamma)
-
-
-register("Selu", since=6)(selu)
 
 
 @register("Gelu")

@@ -88,7 +88,8 @@ def global_max_pool(x: Any) -> Any:
 @register("GlobalLpPool")
 def global_lp_pool(x: Any, *, p: float = 2) -> Any:
     x = as_tensor(x)
-    return norm(x, p, _planes(x), keepdims=True)
+    planes = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    return norm(planes, p, 2).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
 
 
 @register("MaxUnpool", host=("output_shape",))

@@ -1,19 +1,19 @@
-"""Resize and Upsample: along each axis a gather, or a product with a matrix of interpolation weights."""
+"""Resize and Upsample: ONNX's many rules for which pixels, and how much of each, on this library's interpolation."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor
-from ..backend import array_module, is_float
+from ..backend import array_module
 from ..ops.comparisons import where
 from ..ops.elementwise import as_tensor
-from ..ops.indexing import take
-from ..ops.products import matmul
+from ..ops.upsampling import Taps
+from ..ops.upsampling import _upsample as interpolate
 from .arguments import axis_of, ints, like
 from .registry import register
 
@@ -62,30 +62,25 @@ def _cubic(d: np.ndarray, a: float) -> np.ndarray:
 KERNELS = {"linear": (_hat, 1), "cubic": (_cubic, 2)}
 
 
-def weights(
-    x: np.ndarray, size: int, scale: float, mode: str, a: float, antialias: bool, exclude_outside: bool
-) -> np.ndarray:
-    """The matrix (out, size) that interpolates at the places ``x``; pixels outside are those at the border."""
+@functools.lru_cache(maxsize=256)
+def taps(
+    size: int, out: int, scale: float, roi: tuple[float, float], transformation: str, mode: str, rounding: str, a: float,
+    antialias: bool, exclude_outside: bool,
+) -> Taps:
+    """The map along one axis; pixels outside are those at the border."""
+    at = coordinates(transformation, size, out, scale, roi)
+    if mode == "nearest":
+        return Taps(size, np.clip(ROUNDINGS[rounding](at), 0, size - 1).astype(np.int64)[None], np.ones((1, out)))
     kernel, reach = KERNELS[mode]
     shrink = min(scale, 1.0) if antialias else 1.0
     span = math.ceil(reach / shrink)
-    pixels = np.floor(x)[:, None] + np.arange(1 - span, span + 1)
-    w = kernel((pixels - x[:, None]) * shrink, a)
+    pixels = np.floor(at) + np.arange(1 - span, span + 1)[:, None]
+    weight = kernel((pixels - at) * shrink, a)
     if exclude_outside:
-        w = np.where((pixels >= 0) & (pixels < size), w, 0)
+        weight = np.where((pixels >= 0) & (pixels < size), weight, 0)
     if exclude_outside or antialias:
-        w = w / w.sum(axis=1, keepdims=True)
-    matrix = np.zeros((len(x), size))
-    np.add.at(matrix, (np.arange(len(x))[:, None], np.clip(pixels, 0, size - 1).astype(int)), w)
-    return matrix
-
-
-def along(x: Tensor, axis: int, matrix: np.ndarray) -> Tensor:
-    """``matrix`` (out, size) applied along ``axis``."""
-    dtype = x.dtype if is_float(x.dtype) else np.dtype(np.float64)
-    m = array_module(x.data).asarray(matrix.astype(dtype))
-    last = x.swapaxes(axis, x.ndim - 1)
-    return matmul(last, m.T).swapaxes(axis, x.ndim - 1)
+        weight = weight / weight.sum(axis=0)
+    return Taps(size, np.clip(pixels, 0, size - 1).astype(np.int64), weight)
 
 
 @register("Resize", since=11, host=("roi", "scales", "sizes"))
@@ -100,23 +95,27 @@ def resize(
     old = [x.shape[a] for a in chosen]
     factors, new = _target(old, scales, sizes, keep_aspect_ratio_policy)
     crop = coordinate_transformation_mode == "tf_crop_and_resize"
-    y = x
+    maps = [keep(n) for n in x.shape]
     beyond = np.zeros((1,) * x.ndim, bool)
     for i, axis in enumerate(chosen):
         if old[i] == new[i] and factors[i] == 1 and not crop:
             continue
         ends = (float(roi[i]), float(roi[i + len(chosen)])) if crop else (0.0, 1.0)
-        at = coordinates(coordinate_transformation_mode, old[i], new[i], factors[i], ends)
-        if mode == "nearest":
-            pixels = np.clip(ROUNDINGS[nearest_mode](at), 0, old[i] - 1).astype(np.int64)
-            y = take(y, array_module(y.data).asarray(pixels), axis)
-        else:
-            y = along(y, axis, weights(at, old[i], factors[i], mode, cubic_coeff_a, bool(antialias), bool(exclude_outside)))
+        maps[axis] = taps(old[i], new[i], factors[i], ends, coordinate_transformation_mode, mode, nearest_mode,
+                          cubic_coeff_a, bool(antialias), bool(exclude_outside))
         if crop:
-            outside = (at < 0) | (at > old[i] - 1)
-            beyond = beyond | outside.reshape(-1, *(1,) * (x.ndim - 1 - axis))
+            at = coordinates(coordinate_transformation_mode, old[i], new[i], factors[i], ends)
+            beyond = beyond | ((at < 0) | (at > old[i] - 1)).reshape(-1, *(1,) * (x.ndim - 1 - axis))
+    first = next((i for i, m in enumerate(maps) if not m.plain or m.size != m.out), x.ndim)
+    y = interpolate(x, maps=tuple(maps[first:])) if first < x.ndim else x
     y = where(array_module(y.data).asarray(beyond), extrapolation_value, y) if beyond.any() else y
     return like(y, x)
+
+
+@functools.lru_cache(maxsize=256)
+def keep(size: int) -> Taps:
+    """The map that changes nothing."""
+    return Taps(size, np.arange(size)[None], np.ones((1, size)))
 
 
 def _target(old: list[int], scales: Any, sizes: Any, policy: str) -> tuple[list[float], list[int]]:

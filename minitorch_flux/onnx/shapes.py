@@ -14,6 +14,7 @@ from ..ops import joining, padding, reductions
 from ..ops import shapes as s
 from ..ops.diagonals import tril, triu
 from ..ops.elementwise import as_tensor
+from ..ops.upsampling import pixel_shuffle
 from .arguments import axis_of, ints, number
 from .protos import dtype_of
 from .registry import register
@@ -221,9 +222,9 @@ def center_crop_pad(x: Any, shape: Any, *, axes: Any = None) -> Any:
 def depth_to_space(x: Any, *, blocksize: int, mode: str = "DCR") -> Any:
     x, b = as_tensor(x), blocksize
     n, c, h, w = x.shape
-    if mode == "DCR":
-        return x.reshape(n, b, b, c // b**2, h, w).transpose(0, 3, 4, 1, 5, 2).reshape(n, c // b**2, h * b, w * b)
-    return x.reshape(n, c // b**2, b, b, h, w).transpose(0, 1, 4, 2, 5, 3).reshape(n, c // b**2, h * b, w * b)
+    if mode == "CRD":
+        return pixel_shuffle(x, b)
+    return x.reshape(n, b, b, c // b**2, h, w).transpose(0, 3, 4, 1, 5, 2).reshape(n, c // b**2, h * b, w * b)
 
 
 @register("SpaceToDepth")

@@ -337,13 +337,18 @@ def _mask_arguments(s: Any, mask: Any) -> tuple[int, ...]:
     return *steps, n * h * length, h, length, width
 
 
+def _bytes(mask: Any) -> Any:
+    """Booleans as bytes, which compilers can read many at a time."""
+    return None if mask is None else mask.view(np.uint8)
+
+
 @attention_weights.kernel(accepts="contiguous products of float32 or float64, at least one")
 def _(s: Any, mask: Any, scale: float, first: int) -> Any:
     if not (s.size and s.flags.c_contiguous and s.dtype.kind == "f" and s.dtype.itemsize > 2):
         return NotImplemented
     lse = empty(s.shape[:3], s.dtype, like=s)
     arguments = _mask_arguments(s, mask)
-    ran = attention("attention_weights", s, lse.size, s.shape[3], s, mask, lse, scale, first, *arguments)
+    ran = attention("attention_weights", s, lse.size, s.shape[3], s, _bytes(mask), lse, scale, first, *arguments)
     return (s, lse) if ran else NotImplemented
 
 
@@ -353,5 +358,5 @@ def _(s: Any, dp: Any, mask: Any, lse: Any, scale: float, first: int) -> Any:
         return NotImplemented
     lse = array_module(lse).ascontiguousarray(lse)
     arguments = _mask_arguments(s, mask)
-    ran = attention("attention_weights_backward", s, lse.size, s.shape[3], s, dp, mask, lse, scale, first, *arguments)
+    ran = attention("attention_weights_backward", s, lse.size, s.shape[3], s, dp, _bytes(mask), lse, scale, first, *arguments)
     return (s, dp) if ran else NotImplemented

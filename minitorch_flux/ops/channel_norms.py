@@ -275,7 +275,7 @@ fixed_norm = operation(
 channel_norms = KernelFile("channel_norms.cu")
 
 TILE = 64
-"""Of how many channels, or a multiple, up to eight times, one row of a ``_last`` kernel consists: neighbours in memory."""
+"""Channels of one row of a ``_last`` kernel, or up to eight times as many: they are neighbours in memory."""
 
 ACCEPTS = "floats of one dtype, at least one; weight and bias or neither; x and dy that are not contiguous are copied"
 

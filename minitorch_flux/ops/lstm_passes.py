@@ -1,5 +1,6 @@
 """The passes of an LSTM through time (kernels: kernels/recurrences.cu; the mathematics: recurrences.py).
 
+The input is gx, or x with w_in and b, so that gx = x w_in^T + b never lies in memory; w_in is None in the first case.
 Gates lie side by side in the order i, f, g, o. Residuals: ``states`` and ``cells`` (T + 1, N, H), and ``gates``
 (T, N, 4H) after their nonlinearities.
 """
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import array_function, array_module, empty
+from .dense import dense_backward, dense_forward
+from .nonlinearities import identity
 from .time_steps import (
     ACCEPTS,
     after,
@@ -26,15 +29,19 @@ from .time_steps import (
     recurrences,
     sigmoid,
     states_from,
+    takes_inputs,
     walks,
 )
 
 
 @array_function
-def lstm_forward(gx: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, keep: bool) -> tuple[Any, ...]:
+def lstm_forward(
+    x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, keep: bool
+) -> tuple[Any, ...]:
     """``(y, h_last, c_last, states, gates, cells)``; without ``keep`` the last three are None."""
-    xp, dtype = array_module(gx), gx.dtype
-    gx, w, h0, c0 = computed(gx, w, h0, c0)
+    xp, dtype = array_module(x), _dtype(x, w_in)
+    x, w_in, b, w, h0, c0 = computed(x, w_in, b, w, h0, c0)
+    gx = x if w_in is None else dense_forward(x, w_in, b)[0]
     steps, size = gx.shape[0], w.shape[1]
     states, cells = states_from(h0, steps, reverse), states_from(c0, steps, reverse)
     gates = empty(gx.shape, gx.dtype, like=gx)
@@ -56,11 +63,16 @@ def lstm_forward(gx: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, ke
     return (y, *ends, states, gates, cells) if keep else (y, *ends, None, None, None)
 
 
+def _dtype(x: Any, w_in: Any) -> Any:
+    """Of the outputs: that of gx."""
+    return x.dtype if w_in is None else array_module(x).result_type(x, w_in)
+
+
 @array_function
 def lstm_backward(
-    dy: Any, w: Any, states: Any, gates: Any, cells: Any, mask: Any, reverse: bool, needs: Any
+    dy: Any, x: Any, w_in: Any, w: Any, states: Any, gates: Any, cells: Any, mask: Any, reverse: bool, needs: Any
 ) -> tuple[Any, ...]:
-    """``(dgx, dw, dh0, dc0)``; ``dy`` are the gradients of y, h_last and c_last, None where there is none."""
+    """``(dx, dw_in, db, dw, dh0, dc0)``; ``dy`` are the gradients of y, h_last and c_last, None where there is none."""
     xp = array_module(gates)
     w = w.astype(gates.dtype, copy=False)
     steps, size = gates.shape[0], w.shape[1]
@@ -88,37 +100,63 @@ def lstm_backward(
             dz, dc_next = xp.where(here, dz, 0), xp.where(here, dc_next, dc)
             dh = xp.where(here, dz @ w, dh)
         dgx[t], dc = dz, dc_next
-    dw = flat(dgx).T @ flat(before(states, reverse)) if needs[1] else None
-    return dgx if needs[0] else None, dw, dh if needs[2] else None, dc if needs[3] else None
+    return _gradients(None, dgx, dh, dc, x, w_in, states, mask, reverse, needs)
+
+
+def _gradients(
+    dx: Any, dgx: Any, dh: Any, dc: Any, x: Any, w_in: Any, states: Any, mask: Any, reverse: bool, needs: Any
+) -> tuple[Any, ...]:
+    """What ``lstm_backward`` returns: the sums over all steps at once, and dx where it is None but should not."""
+    dw_in = db = dw = None
+    if w_in is None:
+        dx = dgx
+    else:
+        x, w_in = (a.astype(dgx.dtype, copy=False) for a in (x, w_in))
+        if mask is not None:  # 0 times what lies there, perhaps NaN
+            x = array_module(x).where(mask[..., None], x, x.dtype.type(0))
+        missing = (needs[0] and dx is None, *needs[1:3])
+        later, dw_in, db = dense_backward(dgx, x, w_in, None, None, identity, missing)
+        dx = later if dx is None else dx
+    if needs[3]:
+        dw = empty((dgx.shape[2], states.shape[2]), dgx.dtype, like=dgx)
+        array_module(dgx).matmul(flat(dgx).T, flat(before(states, reverse)), out=dw)
+    return dx if needs[0] else None, dw_in, db, dw, dh if needs[4] else None, dc if needs[5] else None
 
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
 
 
 @lstm_forward.kernel(accepts=ACCEPTS)
-def _(gx: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, keep: bool) -> Any:
-    dtype = gx.dtype
-    gx, w, h0, c0 = computed(gx, w, h0, c0)
-    if not fits(gx, w, h0, c0):
+def _(x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, keep: bool) -> Any:
+    dtype = _dtype(x, w_in)
+    x, w_in, b, w, h0, c0 = computed(x, w_in, b, w, h0, c0)
+    if not fits(x, w_in, b, w, h0, c0):
         return NotImplemented
-    (steps, n, width), size = gx.shape, w.shape[1]
-    gx, mask = contiguous(gx), contiguous(mask)
+    (steps, n, features), (width, size) = x.shape, w.shape
+    weights_in = None
+    if w_in is not None:
+        if takes_inputs(x, w):
+            weights_in = packed(w_in, turned=True)
+        else:
+            x, b = dense_forward(x, w_in, b)[0], None
+    x, b, mask = contiguous(x), contiguous(b), contiguous(mask)
     states = states_from(h0, steps, reverse)
     cells = states_from(c0, steps, reverse) if keep else c0.copy()
-    gates = empty(gx.shape if keep else (n, width), gx.dtype, like=gx)
-    if walks(gx, w):
-        b = packed(w, turned=True)
-        ran = b is not None and recurrences(
-            "lstm_sequence", gx, n, 4 * width, gx, b, states, cells, gates, mask, steps, n, size, reverse, keep
-        )
+    gates = empty((steps, n, width) if keep else (n, width), x.dtype, like=x)
+    if walks(x, w):
+        weights = packed(w, turned=True)
+        ran = weights is not None and recurrences(
+            "lstm_sequence", x, n, 4 * width, x, weights_in, b, weights, states, cells, gates, mask, steps, n, features,
+            size, reverse, keep,
+        )  # fmt: skip
     else:
         ran = True
         for t in in_order(steps, reverse):
             z, c = (gates[t], cells[t : t + 2]) if keep else (gates, cells)
-            array_module(gx).matmul(before(states, reverse)[t], w.T, out=z)
+            array_module(x).matmul(before(states, reverse)[t], w.T, out=z)
             ran = ran and recurrences(
-                "lstm_sequence", gx, n, size, only(gx, t), None, states[t : t + 2], c, z, only(mask, t), 1, n, size,
-                reverse, keep,
+                "lstm_sequence", x, n, size, only(x, t), None, None, None, states[t : t + 2], c, z, only(mask, t), 1, n,
+                features, size, reverse, keep,
             )  # fmt: skip
     if not ran:
         return NotImplemented
@@ -129,29 +167,32 @@ def _(gx: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, keep: bool) -
 
 
 @lstm_backward.kernel(accepts=ACCEPTS)
-def _(dy: Any, w: Any, states: Any, gates: Any, cells: Any, mask: Any, reverse: bool, needs: Any) -> Any:
+def _(
+    dy: Any, x: Any, w_in: Any, w: Any, states: Any, gates: Any, cells: Any, mask: Any, reverse: bool, needs: Any
+) -> Any:
     w = w.astype(gates.dtype, copy=False)
-    if not fits(gates, w):
+    if not fits(gates, w) or not x.size:
         return NotImplemented
-    (steps, n, width), size = gates.shape, w.shape[1]
-    xp, mask = array_module(gates), contiguous(mask)
-    dgx = empty(gates.shape, gates.dtype, like=gates)
+    (steps, n, width), size, features = gates.shape, w.shape[1], x.shape[2]
+    mask, dgx = contiguous(mask), empty(gates.shape, gates.dtype, like=gates)
     dh, dc = (gradient_of_state(d, states[0]) for d in dy[1:])
     dys = None if dy[0] is None else contiguous(dy[0].astype(gates.dtype, copy=False))
+    weights_in = dx = None
+    if w_in is not None and needs[0] and takes_inputs(x, w):
+        weights_in = packed(w_in.astype(gates.dtype, copy=False), turned=False)
+        dx = empty(x.shape, gates.dtype, like=gates)
     if walks(gates, w):
-        b = packed(w, turned=False)
-        ran = b is not None and recurrences(
-            "lstm_sequence_backward", gates, n, 4 * width, dys, b, cells, gates, mask, dgx, dh, dc, steps, n, size, reverse
-        )
+        weights = packed(w, turned=False)
+        ran = weights is not None and recurrences(
+            "lstm_sequence_backward", gates, n, 4 * width, dys, weights_in, weights, cells, gates, mask, dx, dgx, dh, dc,
+            steps, n, features, size, reverse,
+        )  # fmt: skip
     else:
         ran = True
         for t in in_order(steps, not reverse):
             ran = ran and recurrences(
-                "lstm_sequence_backward", gates, n, size, only(dys, t), None, cells[t : t + 2], only(gates, t),
-                only(mask, t), only(dgx, t), dh, dc, 1, n, size, reverse,
+                "lstm_sequence_backward", gates, n, size, only(dys, t), None, None, cells[t : t + 2], only(gates, t),
+                only(mask, t), None, only(dgx, t), dh, dc, 1, n, features, size, reverse,
             )  # fmt: skip
             dh += dgx[t] @ w
-    if not ran:
-        return NotImplemented
-    dw = xp.matmul(flat(dgx).T, flat(before(states, reverse)), out=empty(w.shape, w.dtype, like=w)) if needs[1] else None
-    return dgx if needs[0] else None, dw, dh if needs[2] else None, dc if needs[3] else None
+    return _gradients(dx, dgx, dh, dc, x, w_in, states, mask, reverse, needs) if ran else NotImplemented

@@ -12,6 +12,8 @@ step, from the state h (N, H) before it to the state h' after it:
            n = tanh(gx_n + (r h) W_n^T + b_n)            form="gruv3": arXiv:1406.1078v3
            h' = (1 - z) n + z h
 
+``lstm_layer`` takes x (T, N, I), w_ih (G H, I) and b_ih (G H,) or None instead of gx, which then is never written.
+
 y (T, N, H) are the states after the steps, in the order of time; ``reverse=True`` walks from the last step to the
 first. ``mask`` (T, N), an array of booleans or None: where it is False the state stays as it was and y is 0, so that
 sequences of different lengths lie in one batch.
@@ -29,6 +31,7 @@ import numpy as np
 
 from ..autograd import Tensor, gradient, operation
 from .comparisons import where
+from .dense import dense
 from .elementwise import as_tensor
 from .gru_passes import gru_backward, gru_forward
 from .joining import stack
@@ -45,7 +48,7 @@ def _split(z: Tensor, size: int) -> list[Tensor]:
     return [z[:, k : k + size] for k in range(0, z.shape[1], size)]
 
 
-def _rnn_step(gx: Tensor, state: Any, w: Tensor, activation: Activation) -> tuple[Tensor, ...]:
+def rnn_step(gx: Tensor, state: Any, w: Tensor, activation: Activation) -> tuple[Tensor, ...]:
     return (activation(gx + matmul(state[0], w.T)),)
 
 
@@ -71,7 +74,7 @@ def _gru_step(gx: Tensor, state: Any, w: Tensor, b: Tensor | None, form: str) ->
     return ((1 - z) * n + z * h,)
 
 
-def _through_time(step: Any, gx: Tensor, state: Any, mask: Any, reverse: bool) -> tuple[Tensor, ...]:
+def through_time(step: Any, gx: Tensor, state: Any, mask: Any, reverse: bool) -> tuple[Tensor, ...]:
     """``(y, *last states)`` of ``state = step(gx[t], state)``."""
     ys: list[Any] = [None] * gx.shape[0]
     for t in in_order(len(ys), reverse):
@@ -116,20 +119,23 @@ def _rnn(gx: Any, w: Any, h0: Any, *, mask: Any, activation: Any, reverse: bool,
 
 def _rnn_rule(dy: Any, gx: Any, w: Any, h0: Any, mask: Any, activation: Any, reverse: bool, needs: Any) -> Any:
     def unfused(gx: Any, w: Any, h0: Any) -> Any:
-        return _through_time(lambda x, s: _rnn_step(x, s, w, activation), gx, (h0,), mask, reverse)
+        return through_time(lambda x, s: rnn_step(x, s, w, activation), gx, (h0,), mask, reverse)
 
     return _composed(unfused, dy, (gx, w, h0), needs)
 
 
-def _lstm(gx: Any, w: Any, h0: Any, c0: Any, *, mask: Any, reverse: bool, keep: bool) -> Any:
-    return lstm_forward(gx, w, h0, c0, mask, reverse, keep)
+def _lstm(x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, *, mask: Any, reverse: bool, keep: bool) -> Any:
+    return lstm_forward(x, w_in, b, w, h0, c0, mask, reverse, keep)
 
 
-def _lstm_rule(dy: Any, gx: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, needs: Any) -> Any:
-    def unfused(gx: Any, w: Any, h0: Any, c0: Any) -> Any:
-        return _through_time(lambda x, s: _lstm_step(x, s, w), gx, (h0, c0), mask, reverse)
+def _lstm_rule(
+    dy: Any, x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: bool, needs: Any
+) -> Any:
+    def unfused(x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any) -> Any:
+        gx = x if w_in is None else dense(x, w_in, b)
+        return through_time(lambda x, s: _lstm_step(x, s, w), gx, (h0, c0), mask, reverse)
 
-    return _composed(unfused, dy, (gx, w, h0, c0), needs)
+    return _composed(unfused, dy, (x, w_in, b, w, h0, c0), needs)
 
 
 def _gru(
@@ -140,7 +146,7 @@ def _gru(
 
 def _gru_rule(dy: Any, gx: Any, w: Any, b: Any, h0: Any, mask: Any, reverse: bool, form: str, needs: Any) -> Any:
     def unfused(gx: Any, w: Any, b: Any, h0: Any) -> Any:
-        return _through_time(lambda x, s: _gru_step(x, s, w, b, form), gx, (h0,), mask, reverse)
+        return through_time(lambda x, s: _gru_step(x, s, w, b, form), gx, (h0,), mask, reverse)
 
     return _composed(unfused, dy, (gx, w, b, h0), needs)
 
@@ -159,19 +165,19 @@ _gru_operation = operation(
 # -- what layers call --------------------------------------------------------------------------------------------------
 
 
-def _checked(name: str, gates: int, gx: Any, w: Any, states: Any, mask: Any) -> Any:
-    """The mask as booleans; raises what does not fit."""
-    if gx.ndim != 3:
-        raise ValueError(f"{name}: gx must have the axes (T, N, {gates} H), got shape {gx.shape}")
-    steps, batch, width = gx.shape
+def _checked(name: str, gates: int, gx: tuple[int, ...], w: Any, states: Any, mask: Any) -> Any:
+    """The mask as an array; raises what does not fit, the shape of ``gx`` given."""
+    if len(gx) != 3:
+        raise ValueError(f"{name}: gx must have the axes (T, N, {gates} H), got shape {gx}")
+    steps, batch, width = gx
     size = width // gates
     if width % gates or w.shape != (width, size):
         raise ValueError(f"{name}: w_hh must have the shape ({gates} H, H) where gx has (T, N, {gates} H), got {w.shape} "
-                         f"and {gx.shape}")
+                         f"and {gx}")
     for what, state in states:
         if state.shape != (batch, size):
             raise ValueError(f"{name}: {what} has the shape {state.shape}, expected {(batch, size)}: the batch of gx "
-                             f"(shape {gx.shape}) and the size of the state")
+                             f"(shape {gx}) and the size of the state")
     if mask is None:
         return None
     mask = mask.data if isinstance(mask, Tensor) else mask
@@ -195,7 +201,7 @@ def rnn_sequence(
     if activation_of(activation) is None:
         raise TypeError(f"rnn_sequence: the activation must be one of the library's, got {activation!r}")
     gx, w_hh, h0 = as_tensor(gx), as_tensor(w_hh), as_tensor(h0)
-    mask = _checked("rnn_sequence", 1, gx, w_hh, (("h0", h0),), mask)
+    mask = _checked("rnn_sequence", 1, gx.shape, w_hh, (("h0", h0),), mask)
     keep = _recorded(gx, w_hh, h0)
     return _rnn_operation(gx, w_hh, h0, mask=mask, activation=activation, reverse=reverse, keep=keep)
 
@@ -208,9 +214,28 @@ def lstm_sequence(
     Raises ValueError for shapes that do not fit.
     """
     gx, w_hh, h0, c0 = as_tensor(gx), as_tensor(w_hh), as_tensor(h0), as_tensor(c0)
-    mask = _checked("lstm_sequence", 4, gx, w_hh, (("h0", h0), ("c0", c0)), mask)
+    mask = _checked("lstm_sequence", 4, gx.shape, w_hh, (("h0", h0), ("c0", c0)), mask)
     keep = _recorded(gx, w_hh, h0, c0)
-    return _lstm_operation(gx, w_hh, h0, c0, mask=mask, reverse=reverse, keep=keep)
+    return _lstm_operation(gx, None, None, w_hh, h0, c0, mask=mask, reverse=reverse, keep=keep)
+
+
+def lstm_layer(
+    x: Any, w_ih: Any, b_ih: Any, w_hh: Any, h0: Any, c0: Any, mask: Any = None, *, reverse: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``lstm_sequence(dense(x, w_ih, b_ih), w_hh, ...)`` in one operation: x (T, N, I), w_ih (4H, I), b_ih (4H,) or None.
+
+    Raises ValueError for shapes that do not fit.
+    """
+    x, w_ih, w_hh, h0, c0 = as_tensor(x), as_tensor(w_ih), as_tensor(w_hh), as_tensor(h0), as_tensor(c0)
+    b_ih = None if b_ih is None else as_tensor(b_ih)
+    if x.ndim != 3 or w_ih.shape[1:] != x.shape[2:] or (b_ih is not None and b_ih.shape != w_ih.shape[:1]):
+        bias = "None" if b_ih is None else b_ih.shape
+        raise ValueError("lstm_layer: x, w_ih and b_ih must have the shapes (T, N, I), (4 H, I) and (4 H,), got "
+                         f"{x.shape}, {w_ih.shape} and {bias}")
+    shape = (*x.shape[:2], w_ih.shape[0])
+    mask = _checked("lstm_layer", 4, shape, w_hh, (("h0", h0), ("c0", c0)), mask)
+    keep = _recorded(x, w_ih, b_ih, w_hh, h0, c0)
+    return _lstm_operation(x, w_ih, b_ih, w_hh, h0, c0, mask=mask, reverse=reverse, keep=keep)
 
 
 def gru_sequence(
@@ -223,7 +248,7 @@ def gru_sequence(
     if form not in ("gru", "gruv3"):
         raise ValueError(f'gru_sequence: form must be "gru" or "gruv3", got {form!r}')
     gx, w_hh, h0 = as_tensor(gx), as_tensor(w_hh), as_tensor(h0)
-    mask = _checked("gru_sequence", 3, gx, w_hh, (("h0", h0),), mask)
+    mask = _checked("gru_sequence", 3, gx.shape, w_hh, (("h0", h0),), mask)
     if b_hh is not None:
         b_hh = as_tensor(b_hh)
         if b_hh.shape != w_hh.shape[:1]:

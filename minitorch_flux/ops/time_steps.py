@@ -74,6 +74,7 @@ recurrences = KernelFile("recurrences.cu")
 ACCEPTS = "floats of one dtype, none of the axes empty"
 PANEL = 48  # columns of the packed weights that lie side by side, as in the kernels
 SHORT = 4  # below so many steps, packing the weights costs more than it saves
+MANY = 16  # from so many sequences on, a product step by step is as quick as one for all steps
 WEIGHTS, BLOCKS = 1 << 20, 128  # a GPU has about so many blocks at a time, each of which reads all the weights
 
 
@@ -81,6 +82,11 @@ def walks(gx: Any, w: Any) -> bool:
     """Whether the kernels make the products too, all steps in one launch; else BLAS makes them, step by step."""
     steps, batch = gx.shape[:2]
     return steps >= SHORT and (device_of(gx) == "cpu" or w.size * -(-batch // BLOCKS) <= WEIGHTS)
+
+
+def takes_inputs(x: Any, w: Any) -> bool:
+    """Whether the kernels should make the input's products as well: enough sequences share the reading of its weights."""
+    return x.shape[1] >= MANY and walks(x, w) and device_of(x) == "cpu"
 
 
 def fits(*arrays: Any) -> bool:

@@ -111,6 +111,14 @@ def test_any_shape_against_loops(n, groups, size, sizes):
             np.testing.assert_allclose(stats[2], variances.ravel(), rtol=1e-9, atol=1e-12)
 
 
+def test_a_weight_or_a_bias_may_be_missing():
+    x, w, zero, one = normal(3, 4, 5), normal(4, seed=1), np.zeros(4), np.ones(4)
+    for f in (lambda *a: batch_norm(*a, eps=EPS), lambda *a: group_norm(*a, groups=2, eps=EPS),
+              lambda *a: fixed_norm(*a, zero, one, eps=EPS)):  # fmt: skip
+        check_operation(lambda x, w: f(x, w, None), x, w, oracle=lambda x, w: f(x, w, zero).data, dtypes=())  # noqa: B023
+        check_operation(lambda x, b: f(x, None, b), x, w, oracle=lambda x, b: f(x, one, b).data, dtypes=())  # noqa: B023
+
+
 def test_third_order():
     x, w, b = normal(3, 2, 2), normal(2, seed=1), normal(2, seed=2)
     check_operation(lambda x, w, b: batch_norm(x, w, b, eps=0.1, activation=tanh), x, w, b, order=3, tolerance=1e-5)

@@ -65,7 +65,7 @@ def slow_meanpool(x, k, count_include_pad=True, **options):
     ))
 
 
-CASES = {  # shape, k, options; max pools may be dilated
+CASES = {  # shape, k, options
     "2x2": ((2, 3, 6, 8), (2, 2), {}),
     "int": ((2, 3, 6, 8), 2, {}),
     "rest left over": ((2, 2, 7, 9), (2, 2), {}),
@@ -99,9 +99,9 @@ def test_maxpool(case):
 
 
 @pytest.mark.parametrize("count_include_pad", [True, False])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *DILATED])
 def test_meanpool(case, count_include_pad):
-    shape, k, options = CASES[case]
+    shape, k, options = (CASES | DILATED)[case]
     check_operation(meanpool, normal(*shape), oracle=slow_meanpool if shape[0] else None, k=k,
                     count_include_pad=count_include_pad, **options)
 
@@ -114,6 +114,19 @@ def test_lpnormpool(p):
     zeros = flux.tensor(np.zeros((1, 1, 2)), requires_grad=True)
     lpnormpool(zeros, (2,), p).sum().backward()
     np.testing.assert_array_equal(zeros.grad, 0)
+
+
+def slow_lpnormpool(x, k, p, **options):
+    def norm(inside):
+        return sum((np.abs(x[(slice(None), slice(None), *at)]) ** p for at in inside), np.zeros(x.shape[:2])) ** (1 / p)
+
+    return collected(x, ((place, norm(inside)) for place, inside, _ in windows(x, k, **options)))
+
+
+@pytest.mark.parametrize("case", ["ceil and pad", "3-d", *DILATED])
+def test_lpnormpool_of_other_windows(case):
+    shape, k, options = (CASES | DILATED)[case]
+    check_operation(lpnormpool, apart(*shape), oracle=slow_lpnormpool, k=k, p=3, **options)
 
 
 @pytest.mark.parametrize("ceil_mode", [False, True])

@@ -14,30 +14,34 @@ from minitorch_flux.ops.dense import dense
 from minitorch_flux.ops.gru_passes import gru_backward, gru_forward
 from minitorch_flux.ops.lstm_passes import lstm_backward, lstm_forward
 from minitorch_flux.ops.nonlinearities import ACTIVATIONS, gelu, relu, tanh
-from minitorch_flux.ops.recurrences import gru_sequence, lstm_sequence, rnn_sequence
+from minitorch_flux.ops.recurrences import gru_sequence, lstm_layer, lstm_sequence, rnn_sequence
 from minitorch_flux.ops.rnn_passes import rnn_backward, rnn_forward
-from minitorch_flux.ops.time_steps import SHORT
+from minitorch_flux.ops.time_steps import MANY, SHORT
 from minitorch_flux.readings.emulator import emulated
 from tests.oracles import check_against_torch, check_operation, needs_compiler, normal
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3, "gruv3": 3}
+GATES = {"rnn": 1, "lstm": 4, "lstm_layer": 4, "gru": 3, "gruv3": 3}
+FEATURES = 3
 KINDS = list(GATES)
 PASSES = {
     "rnn": (rnn_forward, rnn_backward),
     "lstm": (lstm_forward, lstm_backward),
+    "lstm_layer": (lstm_forward, lstm_backward),
     "gru": (gru_forward, gru_backward),
     "gruv3": (gru_forward, gru_backward),
 }
 
 
 def inputs(kind, steps, batch, size, dtype=np.float64, scale=1.0):
-    """gx, w_hh, (b_hh,) h0 (, c0) of a sequence."""
+    """gx (or x, w_ih, b_ih), w_hh, (b_hh,) h0 (, c0) of a sequence."""
     g = GATES[kind]
     shapes = [(steps, batch, g * size), (g * size, size), (batch, size)]
     if kind.startswith("gru"):
         shapes.insert(2, (g * size,))
-    if kind == "lstm":
+    if kind.startswith("lstm"):
         shapes.append((batch, size))
+    if kind == "lstm_layer":
+        shapes[:1] = [(steps, batch, FEATURES), (g * size, FEATURES), (g * size,)]
     return [scale * normal(*shape, seed=k, dtype=dtype) for k, shape in enumerate(shapes)]
 
 
@@ -45,6 +49,8 @@ def sequence(kind, mask=None, **keywords):
     """The function of the arrays alone."""
     if kind == "lstm":
         return lambda gx, w, h, c: lstm_sequence(gx, w, h, c, mask, **keywords)
+    if kind == "lstm_layer":
+        return lambda *arrays: lstm_layer(*arrays, mask, **keywords)
     if kind == "rnn":
         return lambda gx, w, h: rnn_sequence(gx, w, h, mask, **keywords)
     return lambda gx, w, b, h: gru_sequence(gx, w, b, h, mask, form=kind, **keywords)
@@ -60,6 +66,8 @@ def sigmoid(x):
 
 def loops(kind, arrays, mask=None, reverse=False, activation=math.tanh):
     """One number at a time: ``(y, *last states)``."""
+    if kind == "lstm_layer":
+        return loops("lstm", (arrays[0] @ arrays[1].T + arrays[2], *arrays[3:]), mask, reverse)
     gx, w, *rest = arrays
     steps, batch, width = gx.shape
     size = width // GATES[kind]
@@ -171,6 +179,13 @@ def test_a_bias_of_a_gru_can_be_missing():
                         oracle=lambda gx, w, h, k=kind, b=b: loops(k, (gx, w, 0 * b, h)))
 
 
+def test_a_bias_of_an_lstm_can_be_missing():
+    for batch in (2, MANY):
+        x, w_ih, b, *rest = inputs("lstm_layer", 4, batch, 2)
+        check_operation(lambda x, w_ih, *rest: lstm_layer(x, w_ih, None, *rest), x, w_ih, *rest, layouts=False, order=1,
+                        oracle=lambda x, w_ih, *rest, b=b: loops("lstm_layer", (x, w_ih, 0 * b, *rest)))
+
+
 def test_only_the_gradients_that_are_needed():
     for kind in KINDS:
         arrays = inputs(kind, 5, 3, 2)
@@ -241,15 +256,18 @@ def test_against_torch(kind, reverse, lengths):
 def passes(kind, arrays, mask, reverse, keep=True):
     """Everything that the two passes compute."""
     forward, backward = PASSES[kind]
-    gx, w, *rest = arrays
-    extra = {"rnn": (tanh,), "lstm": ()}.get(kind, ())
+    lstm = kind.startswith("lstm")
+    if kind == "lstm":
+        arrays = [arrays[0], None, None, *arrays[1:]]
+    extra = (tanh,) if kind == "rnn" else ()
     form = (kind,) if kind.startswith("gru") else ()
-    outs = forward(gx, w, *rest, mask, *extra, reverse, *form, keep)
+    outs = forward(*arrays, mask, *extra, reverse, *form, keep)
     if not keep:
         return list(outs)
-    n = 3 if kind == "lstm" else 2
+    n = 3 if lstm else 2
     dys = tuple([normal(*y.shape, seed=k, dtype=y.dtype) for k, y in enumerate(outs[:n])])
-    grads = backward(dys, w, *outs[n:], mask, *extra, reverse, *form, (True,) * len(arrays))
+    saved = (*arrays[:2], arrays[3]) if lstm else (arrays[1],)
+    grads = backward(dys, *saved, *outs[n:], mask, *extra, reverse, *form, tuple([a is not None for a in arrays]))
     return [*outs, *grads]
 
 
@@ -280,12 +298,12 @@ def test_nothing_is_kept_unless_it_is_asked_for(kind, monkeypatch):
     for kernels in (True, False):
         with use_kernels(kernels):
             *outs, = passes(kind, arrays, None, False, keep=False)
-            n = 3 if kind == "lstm" else 2
+            n = 3 if kind.startswith("lstm") else 2
             assert all(a is None for a in outs[n:])
             for a, b in zip(outs[:n], passes(kind, arrays, None, False), strict=False):
                 np.testing.assert_array_equal(a, b)
     asked = []
-    name = f"{kind.removesuffix('v3')}_forward"
+    name = f"{kind.removesuffix('v3').removesuffix('_layer')}_forward"
     forward = getattr(recurrences, name)
     monkeypatch.setattr(recurrences, name, lambda *a: asked.append(a[-1]) or forward(*a))
     sequence(kind)(*arrays)
@@ -310,12 +328,13 @@ def test_what_the_kernels_leave_to_the_references():
 @pytest.mark.parametrize("options", [{}, {"lanes": 64}, {"backwards": True, "grid": 2}])
 def test_in_the_emulator(options):
     for kind in KINDS:
-        arrays, mask = inputs(kind, SHORT, 3, 20, dtype=np.float32, scale=0.2), some_mask(SHORT, 3)
+        batch = MANY if kind == "lstm_layer" else 3
+        arrays, mask = inputs(kind, SHORT, batch, 20, dtype=np.float32, scale=0.2), some_mask(SHORT, batch)
         with use_kernels(False):
             wanted = passes(kind, arrays, mask, True)
         with emulated(**options) as count:
             got = passes(kind, arrays, mask, True)
-        assert count.launches == (6 if kind == "gruv3" else 4)
+        assert count.launches == (6 if kind in ("gruv3", "lstm_layer") else 4)
         for a, b in zip(got, wanted, strict=True):
             if a is not None:
                 np.testing.assert_allclose(a, b, atol=1e-5)
@@ -328,7 +347,8 @@ def test_in_the_emulator(options):
 def test_under_the_sanitizers(kind, sanitize):
     for steps in (SHORT - 1, SHORT):
         with emulated(sanitize=sanitize, lanes=64):
-            passes(kind, inputs(kind, steps, 3, 70, dtype=np.float32, scale=0.2), some_mask(steps, 3), False)
+            batch = MANY if kind == "lstm_layer" else 3
+            passes(kind, inputs(kind, steps, batch, 70, dtype=np.float32, scale=0.2), some_mask(steps, batch), False)
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
@@ -425,6 +445,12 @@ def test_errors():
         lstm_sequence(gx, w, h, c, np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"mask must be .* got list of shape \(\)"):
         lstm_sequence(gx, w, h, c, [[True]])
+    x, w_ih, b, *rest = inputs("lstm_layer", 3, 2, 5)
+    for wrong in ((x[0], w_ih, b), (x, w_ih[:, :2], b), (x, w_ih, b[:5])):
+        with pytest.raises(ValueError, match=r"lstm_layer: x, w_ih and b_ih must have the shapes \(T, N, I\), \(4 H, I\) and"):
+            lstm_layer(*wrong, *rest)
+    with pytest.raises(ValueError, match=r"lstm_layer: w_hh must have .* got \(20, 5\) and \(3, 2, 16\)"):
+        lstm_layer(x, w_ih[:16], b[:16], *rest)
     gx, w, b, h = inputs("gru", 3, 2, 5)
     with pytest.raises(ValueError, match=r"gru_sequence: b_hh has the shape \(5,\), expected \(15,\)"):
         gru_sequence(gx, w, b[:5], h)

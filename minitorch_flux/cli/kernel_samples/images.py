@@ -57,20 +57,20 @@ def _filters(d: Draw, window: Window, inputs: int, outputs: int) -> Any:
     return d.normal(outputs, inputs // window.groups, *window.kernel)
 
 
-@sample("conv_forward", "conv_lines", sizes=(*WIDTHS, 513), tolerance=256)
+@sample("conv_forward", "conv_lines", sizes=(*WIDTHS, 513))
 def _conv(d: Draw) -> Iterator[Any]:
     for window, sizes, inputs, outputs in _convolutions(d):
         yield conv_forward(d.normal(3, inputs, *sizes), _filters(d, window, inputs, outputs), window)
 
 
-@sample("conv_data", sizes=WIDTHS, tolerance=256)
+@sample("conv_data", sizes=WIDTHS)
 def _conv_data(d: Draw) -> Iterator[Any]:
     for window, sizes, inputs, outputs in _convolutions(d):
         y = d.normal(3, outputs, *window.output_size(sizes))
         yield conv_data_forward(y, _filters(d, window, inputs, outputs), window, sizes)
 
 
-@sample("conv_filter", sizes=WIDTHS, tolerance=1024)
+@sample("conv_filter", sizes=WIDTHS)
 def _conv_filter(d: Draw) -> Iterator[Any]:
     for window, sizes, inputs, outputs in _convolutions(d):
         yield conv_filter_forward(d.normal(3, inputs, *sizes), d.normal(3, outputs, *window.output_size(sizes)), window)
@@ -86,20 +86,20 @@ def _depthwise(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]:
     yield d.window((2, 2, 3), stride=(2, 1, 1), pad=(1, 0, 1), dilation=(1, 2, 1), groups=2), (3, 6, d.n), 2, 1
 
 
-@sample("depthwise_forward", sizes=WIDTHS, tolerance=256)
+@sample("depthwise_forward", sizes=WIDTHS)
 def _depthwise_conv(d: Draw) -> Iterator[Any]:
     for window, sizes, channels, mul in _depthwise(d):
         yield depthwise_forward(d.normal(3, channels, *sizes), d.normal(channels * mul, 1, *window.kernel), window)
 
 
-@sample("depthwise_data", sizes=WIDTHS, tolerance=256)
+@sample("depthwise_data", sizes=WIDTHS)
 def _depthwise_data(d: Draw) -> Iterator[Any]:
     for window, sizes, channels, mul in _depthwise(d):
         y = d.normal(3, channels * mul, *window.output_size(sizes))
         yield depthwise_data(y, d.normal(channels * mul, 1, *window.kernel), window, sizes)
 
 
-@sample("depthwise_filter", sizes=WIDTHS, tolerance=1024)
+@sample("depthwise_filter", sizes=WIDTHS)
 def _depthwise_filter(d: Draw) -> Iterator[Any]:
     for window, sizes, channels, mul in _depthwise(d):
         y = d.normal(3, channels * mul, *window.output_size(sizes))
@@ -125,21 +125,21 @@ def _max_pool(d: Draw) -> Iterator[Any]:
         yield max_pool_forward(x, window)
 
 
-@sample("max_pool_backward", sizes=WIDTHS, tolerance=256)
+@sample("max_pool_backward", sizes=WIDTHS)
 def _max_pool_back(d: Draw) -> Iterator[Any]:
     for window, sizes in _pools(d):
         y, arg = max_pool_forward.reference(d.normal(3, 2, *sizes), window)
         yield max_pool_backward(d.normal(*y.shape), arg, window, sizes)
 
 
-@sample("mean_pool_forward", sizes=WIDTHS, tolerance=256)
+@sample("mean_pool_forward", sizes=WIDTHS)
 def _mean_pool(d: Draw) -> Iterator[Any]:
     for window, sizes in _pools(d):
         for padding in (True, False):
             yield mean_pool_forward(d.normal(3, 2, *sizes), window, padding)
 
 
-@sample("mean_pool_backward", sizes=WIDTHS, tolerance=256)
+@sample("mean_pool_backward", sizes=WIDTHS)
 def _mean_pool_back(d: Draw) -> Iterator[Any]:
     for window, sizes in _pools(d):
         for padding in (True, False):
@@ -150,7 +150,7 @@ def _mean_pool_back(d: Draw) -> Iterator[Any]:
 # -- upsampling.cu -----------------------------------------------------------------------------------------------------
 
 
-@sample("resample", tolerance=256)
+@sample("resample")
 def _resample(d: Draw) -> Iterator[Any]:
     for taps in (linear_taps(5, 12, None, False), cubic_taps(5, 9, None, True), linear_taps(9, 4, None, False).transposed):
         yield resample(d.normal(3, taps.size, d.n + 1), 1, taps)
@@ -160,7 +160,7 @@ def _resample(d: Draw) -> Iterator[Any]:
     yield resample(x, 1, linear_taps(5, 5, None, False))
 
 
-@sample("resample_last", tolerance=256)
+@sample("resample_last")
 def _resample_last(d: Draw) -> Iterator[Any]:
     n = d.n
     for taps in (linear_taps(n, 2 * n + 1, None, False), cubic_taps(n + 1, n + 3, None, True)):

@@ -79,32 +79,32 @@ def _where(d: Draw) -> Iterator[Any]:
 _SMOOTH = ("sigmoid", "gelu", "leakyrelu")
 
 
-@sample("activation_forward", tolerance=256)
+@sample("activation_forward")
 def _activation(d: Draw) -> Iterator[Any]:
     for name in _SMOOTH:
         yield bias_act_forward(d.normal(d.n), None, -1, ACTIVATIONS[name])
 
 
-@sample("activation_backward", tolerance=256)
+@sample("activation_backward")
 def _activation_back(d: Draw) -> Iterator[Any]:
     for name in _SMOOTH:
         yield activation_backward(d.normal(d.n), d.uniform(d.n), ACTIVATIONS[name])
 
 
-@sample("bias_act_forward", tolerance=256)
+@sample("bias_act_forward")
 def _bias_act(d: Draw) -> Iterator[Any]:
     for shape in ((3, 5, d.n), (2, 3, d.n, 2)):
         for name in _SMOOTH[:2]:
             yield bias_act_forward(d.normal(*shape), d.normal(shape[1]), 1, ACTIVATIONS[name])
 
 
-@sample("bias_act_forward_last", tolerance=256)
+@sample("bias_act_forward_last")
 def _bias_act_last(d: Draw) -> Iterator[Any]:
     for name in _SMOOTH[:2]:
         yield bias_act_forward(d.normal(5, d.n), d.normal(d.n), 1, ACTIVATIONS[name])
 
 
-@sample("bias_backward_planes", "bias_backward", tolerance=1024)
+@sample("bias_backward_planes", "bias_backward")
 def _bias_back(d: Draw) -> Iterator[Any]:
     for shape in ((3, 5, d.n + 1), (d.n, 3, 2)):
         yield bias_backward(d.normal(*shape), 1)
@@ -141,7 +141,7 @@ def _dropout_rows(d: Draw) -> Iterator[Any]:
 # -- scans.cu ----------------------------------------------------------------------------------------------------------
 
 
-@sample("recurrence_forward", tolerance=256)
+@sample("recurrence_forward")
 def _recurrence(d: Draw) -> Iterator[Any]:
     for reverse in (False, True):
         shape = (5, 4, d.n)
@@ -191,4 +191,4 @@ def _update(name: str) -> Calls:
 
 
 for _name in _STEPS:
-    sample(_name, tolerance=1024)(_update(_name))
+    sample(_name)(_update(_name))

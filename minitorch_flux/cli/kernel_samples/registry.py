@@ -69,7 +69,7 @@ SAMPLES: dict[str, Sample] = {}
 """The sample of each kernel by the kernel's name."""
 
 
-def sample(*kernels: str, sizes: tuple[int, ...] = BOUNDARIES, tolerance: float = 64.0) -> Callable[[Calls], Calls]:
+def sample(*kernels: str, sizes: tuple[int, ...] = BOUNDARIES, tolerance: float = 32.0) -> Callable[[Calls], Calls]:
     """Decorator: these calls show the kernels of these names."""
 
     def register(calls: Calls) -> Calls:

@@ -127,9 +127,9 @@ def _far(i: int, got: np.ndarray, wanted: np.ndarray, tolerance: float) -> float
     else:
         a, b = got.astype(np.float64), wanted.astype(np.float64)
         finite = np.isfinite(b)
-        scale = float(np.abs(b[finite]).max(initial=0.0)) * float(np.finfo(wanted.dtype).eps)
+        scale = (float(np.abs(b[finite]).max(initial=0.0)) or 1.0) * float(np.finfo(wanted.dtype).eps)
         with np.errstate(all="ignore"):
-            far = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b) / scale if scale else np.inf)
+            far = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b) / scale)
         far = np.where(np.isnan(far), np.inf, far)
         limit = tolerance
     largest = float(far.max())

@@ -30,15 +30,15 @@ def _upstream(d: Draw, *outs: Any) -> tuple[Any, ...]:
     return tuple([d.normal(*y.shape, dtype=y.dtype) for y in outs])
 
 
-@sample("pack", sizes=SIZES, tolerance=512)
-@sample("rnn_sequence", sizes=SIZES, tolerance=512)
+@sample("pack", sizes=SIZES)
+@sample("rnn_sequence", sizes=SIZES)
 def _rnn(d: Draw) -> Iterator[Any]:
     for activation in (tanh, relu):
         for gx, w, h, mask, reverse in _cases(d, 1):
             yield rnn_forward(gx, w, h, mask, activation, reverse, True)
 
 
-@sample("rnn_sequence_backward", sizes=SIZES, tolerance=1024)
+@sample("rnn_sequence_backward", sizes=SIZES)
 def _rnn_back(d: Draw) -> Iterator[Any]:
     for activation in (tanh, relu):
         for gx, w, h, mask, reverse in _cases(d, 1):
@@ -48,7 +48,7 @@ def _rnn_back(d: Draw) -> Iterator[Any]:
                 yield rnn_backward(dys, w, states, sums, mask, activation, reverse, (True, True, True))
 
 
-@sample("lstm_sequence", sizes=SIZES, tolerance=512)
+@sample("lstm_sequence", sizes=SIZES)
 def _lstm(d: Draw) -> Iterator[Any]:
     for gx, w, h, mask, reverse in _cases(d, 4):
         c = d.normal(*h.shape)
@@ -56,7 +56,7 @@ def _lstm(d: Draw) -> Iterator[Any]:
             yield lstm_forward(gx, w, h, c, mask, reverse, keep)[: 6 if keep else 3]
 
 
-@sample("lstm_sequence_backward", sizes=SIZES, tolerance=1024)
+@sample("lstm_sequence_backward", sizes=SIZES)
 def _lstm_back(d: Draw) -> Iterator[Any]:
     for gx, w, h, mask, reverse in _cases(d, 4):
         y, end, c_end, *saved = lstm_forward.reference(gx, w, h, d.normal(*h.shape), mask, reverse, True)
@@ -65,7 +65,7 @@ def _lstm_back(d: Draw) -> Iterator[Any]:
             yield lstm_backward(dys, w, *saved, mask, reverse, (True,) * 4)
 
 
-@sample("gru_sequence", sizes=SIZES, tolerance=512)
+@sample("gru_sequence", sizes=SIZES)
 def _gru(d: Draw) -> Iterator[Any]:
     for form in ("gru", "gruv3"):
         for i, (gx, w, h, mask, reverse) in enumerate(_cases(d, 3)):
@@ -74,7 +74,7 @@ def _gru(d: Draw) -> Iterator[Any]:
                 yield gru_forward(gx, w, b, h, mask, reverse, form, keep)[: 4 if keep else 2]
 
 
-@sample("gru_sequence_backward", sizes=SIZES, tolerance=1024)
+@sample("gru_sequence_backward", sizes=SIZES)
 def _gru_back(d: Draw) -> Iterator[Any]:
     for form in ("gru", "gruv3"):
         for gx, w, h, mask, reverse in _cases(d, 3):

@@ -1,0 +1,331 @@
+"""Mutants of the kernels: the same texts with one small bug each, made by rule, to see whether the samples notice.
+
+    python -m tests.readings.mutants                    # every file; goes on where it was stopped
+    python -m tests.readings.mutants softmaxes.cu       # some
+    python -m tests.readings.mutants --list             # what there is
+
+Rules: a barrier, row reduction or ONE_LANE is taken out; the bound of a loop is moved by one in either direction, that of
+a condition moved or taken out; index pairs (a * b + c; heights and widths; constant subscripts) and gates are exchanged;
+an accumulator is narrowed to float in a build for float64.
+
+A mutant is built alone, without the kernels of its file that it does not touch, and the samples of its kernels
+(minitorch_flux/cli/kernel_samples) are run in the emulator against the references: in several launch shapes, then under
+AddressSanitizer, UBSan and ThreadSanitizer, and on the CPU reading where that has code of its own. It is killed when
+something differs, is reported, or does not end. kernels/MUTANTS.md lists the survivors with their reasons.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minitorch_flux.cli import kernel_samples
+from minitorch_flux.cli.kernel_samples import SAMPLES, Difference, Sample, compare
+from minitorch_flux.cli.kernel_samples.running import expected
+from minitorch_flux.readings import KernelBuildError, host
+from minitorch_flux.readings.cache import VARIABLE, cache_folder
+from minitorch_flux.readings.emulator import SANITIZERS, Emulation, EmulatorError, compiler, program_text
+from minitorch_flux.readings.kernel import launching
+from minitorch_flux.readings.source import KernelText, Signature, kernels_folder, parse_file, parse_kernels, read_kernels
+
+from .mutations import Mutant, mutants_of
+
+DTYPE = np.dtype("float64")
+SIZES = (33, 1, 257)
+"""Of each sample, those of these sizes that it has, and the largest of the others that it has."""
+PATIENCE = 60.0
+
+BLOCKS: dict[str, Any] = {"grid": 3, "lanes": 64}
+WARPS: dict[str, Any] = {"grid": 2, "lanes": 32, "rows": 2, "backwards": True}
+STAGES: dict[str, tuple[dict[str, Any], ...]] = {
+    "emulator": (BLOCKS, WARPS),
+    "address": (BLOCKS | {"sanitize": "address"},),
+    "thread": (BLOCKS | {"sanitize": "thread"}, WARPS | {"rows": 4, "sanitize": "thread"}),
+}
+FLAGS = ("-std=c++17", "-O0", "-g", "-w")
+
+
+def sizes_of(sample: Sample) -> list[int]:
+    found = [n for n in SIZES if n in sample.sizes]
+    return found + ([] if len(found) > 2 else [max(set(sample.sizes) - set(found))])
+
+
+def only(source: KernelText, kernels: Sequence[str]) -> KernelText:
+    """The text without the other kernels; lines stay where they are."""
+    text = source.text
+    for signature in sorted(source.kernels.values(), key=lambda s: -s.start):
+        if signature.name not in kernels:
+            part = text[signature.start : signature.end]
+            text = text[: signature.start] + "\n" * part.count("\n") + text[signature.end :]
+    return KernelText(source.path, text, parse_kernels(text, source.name), source.constants, source.types)
+
+
+class Mutated(Emulation):
+    """Runs the mutant's kernels in the emulator, and others as they are on the CPU."""
+
+    def __init__(self, mutant: Mutant | None, kernels: Sequence[str], folder: Path, **how: Any) -> None:
+        super().__init__(**how, patience=PATIENCE)
+        self.mutant, self.kernels, self.folder = mutant, tuple(kernels), folder
+
+    def launch(
+        self, source: KernelText, signature: Signature, types: Mapping[str, Any], constants: Any,
+        rows: int, width: int, args: Sequence[Any],
+    ) -> bool:  # fmt: skip
+        if signature.name in self.kernels:
+            return super().launch(source, signature, types, constants, rows, width, args)
+        library = host.library_of(source, types, constants)
+        return library is not None and host.launcher(library, signature, types)(rows, width, tuple(args))
+
+    def text(self, source: KernelText, types: Mapping[str, Any], constants: Any) -> str:
+        text = program_text(only(self.source(source), self.kernels), types, constants)
+        assert text is not None
+        if self.mutant is not None and self.mutant.file == "flux.h":  # it is no part of the file's own text
+            plain = (kernels_folder() / "flux.h").read_text()
+            assert text.count(plain) == 1
+            text = text.replace(plain, self.mutant.text)
+        return text
+
+    def source(self, source: KernelText) -> KernelText:
+        return source if self.mutant is None else mutated(source, self.mutant)
+
+    def program(self, source: KernelText, signature: Signature, types: Mapping[str, Any], constants: Any) -> Path:
+        text = self.text(source, types, constants)
+        path = self.folder / hashlib.sha256(f"{self.sanitize}{text}".encode()).hexdigest()[:16]
+        if not path.exists():
+            code = path.with_suffix(".cpp")
+            code.write_text(text)
+            flags = (*FLAGS, *SANITIZERS.get(self.sanitize or "", ()))
+            built = subprocess.run([*compiler().command, *flags, str(code), "-o", str(path)], capture_output=True, text=True)
+            if built.returncode:
+                raise KernelBuildError(built.stderr)
+        return path
+
+
+def mutated(source: KernelText, mutant: Mutant) -> KernelText:
+    """The kernel file with the mutant in place, whether it is in the file itself or in a header that it includes."""
+    if mutant.file == source.name:
+        return parse_file(source.path, mutant.text)
+    if mutant.file != "flux.h":
+        plain = (kernels_folder() / mutant.file).read_text()
+        text = source.text.replace(plain, mutant.text)
+        assert text != source.text, f"{source.name} does not include {mutant.file}"
+        return KernelText(source.path, text, parse_kernels(text, source.name), source.constants, source.types)
+    return source
+
+
+@cache
+def wanted(kernel: str, n: int) -> list[np.ndarray]:
+    return expected(SAMPLES[kernel], n, DTYPE)
+
+
+def outcome(mutant: Mutant | None, kernels: Sequence[str]) -> str:
+    """What kills the mutant, or "survives", or "does not build"; None as the mutant: the kernels as they are."""
+    first = ("thread",) if mutant is not None and mutant.rule in ("barrier removed", "ONE_LANE removed") else ()
+    stages = (*first, *(stage for stage in STAGES if stage not in first))
+    with tempfile.TemporaryDirectory(prefix="minitorch_flux-mutant-") as folder:
+        for stage in stages:
+            for how in STAGES[stage]:
+                for kernel in kernels:
+                    for n in sizes_of(SAMPLES[kernel]):
+                        with launching(Mutated(mutant, kernels, Path(folder), **how)):
+                            found = verdict(kernel, n)
+                        if found:
+                            return found
+        cpu = mutant is not None and "vec_" in "".join(map(read_part(mutant), kernels))
+        return (on_the_cpu(mutant, kernels, Path(folder)) if cpu else None) or "survives"
+
+
+def read_part(mutant: Mutant) -> Any:
+    source = source_of(mutant.kernels[0])
+    return lambda kernel: source.text
+
+
+def verdict(kernel: str, n: int) -> str | None:
+    """How this run ended, if it should not have: what was wrong."""
+    try:
+        with np.errstate(all="ignore"):
+            compare(SAMPLES[kernel], n, DTYPE, wanted(kernel, n))
+    except Difference:
+        return "wrong"
+    except KernelBuildError:
+        return "does not build"
+    except EmulatorError as error:
+        for word, name in REPORTS.items():
+            if word in str(error):
+                return name
+        return "crash"
+    except (IndexError, ValueError, FloatingPointError):  # an op looked at its kernel's result
+        return "wrong"
+    return None
+
+
+REPORTS = {
+    "data race": "race",
+    "AddressSanitizer": "overflow",
+    "runtime error": "undefined behaviour",
+    "not every thread reaches": "barrier",
+    "still running": "endless",
+}
+
+
+class OnTheCpu:
+    """Runs the mutant's kernels in its CPU reading."""
+
+    def __init__(self, mutant: Mutant, kernels: Sequence[str]) -> None:
+        self.mutant, self.kernels = mutant, kernels
+
+    def launch(
+        self, source: KernelText, signature: Signature, types: Mapping[str, Any], constants: Any,
+        rows: int, width: int, args: tuple[Any, ...],
+    ) -> bool:  # fmt: skip
+        if signature.name in self.kernels:
+            source = only(mutated(source, self.mutant), self.kernels)
+        library = host.library_of(source, types, constants)
+        return library is not None and host.launcher(library, signature, types)(rows, width, args)
+
+
+def on_the_cpu(mutant: Mutant, kernels: Sequence[str], folder: Path) -> str | None:
+    """The verdict on the CPU reading, found in a child process: a mutant may crash it."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.environ[VARIABLE] = str(folder)
+            folder.chmod(0o700)
+            for kernel in kernels:
+                for n in sizes_of(SAMPLES[kernel]):
+                    with launching(OnTheCpu(mutant, kernels)):
+                        found = verdict(kernel, n)
+                    if found:
+                        os.write(write, f"{found} on the CPU".encode())
+                        os._exit(0)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    end = time.monotonic() + 4 * PATIENCE
+    while (status := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            return "endless on the CPU"
+        time.sleep(0.02)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    return said or ("crash on the CPU" if status[1] else None)
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
+@cache
+def source_of(kernel: str) -> KernelText:
+    return next(s for s in map(read_kernels, sorted(kernels_folder().glob("*.cu"))) if kernel in s.kernels)
+
+
+def all_mutants(files: Sequence[str] = ()) -> list[Mutant]:
+    """Every mutant of these files, or of all."""
+    every = [p.name for p in sorted(kernels_folder().glob("*.cu"))] + ["flux.h", "vectors.h"]
+    return [m for file in files or every for m in mutants_of(file)]
+
+
+def digest(mutant: Mutant) -> str:
+    """Of everything that the outcome depends on."""
+    parts = [mutant.key]
+    for kernel in mutant.kernels:
+        parts.append(only(mutated(source_of(kernel), mutant), [kernel]).text)
+        parts.append(Path(sys.modules[SAMPLES[kernel].calls.__module__].__file__ or "").read_text())
+    parts += [Path(p).read_text() for p in (kernel_samples.registry.__file__, kernel_samples.running.__file__, __file__)]
+    parts += [mutant.text if mutant.file == "flux.h" else (kernels_folder() / "flux.h").read_text()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def judged(mutant: Mutant) -> str:
+    return outcome(mutant, mutant.kernels)
+
+
+def baseline(kernel: str) -> str:
+    """The outcome of a kernel as it is."""
+    return outcome(None, [kernel])
+
+
+def record_file() -> Path:
+    return cache_folder() / "mutants.jsonl"
+
+
+def recorded() -> dict[str, str]:
+    """Outcomes of earlier runs by digest."""
+    if not record_file().exists():
+        return {}
+    rows = (json.loads(line) for line in record_file().read_text().splitlines() if line.endswith("}"))
+    return {row["digest"]: row["outcome"] for row in rows}
+
+
+def run_all(mutants: Sequence[Mutant], processes: int = 2) -> Iterator[tuple[Mutant, str]]:
+    """Every mutant with its outcome; those of earlier runs first. Raises where a kernel as it is does not pass."""
+    known = recorded()
+    digests = {m.key: digest(m) for m in mutants}
+    left = [m for m in mutants if digests[m.key] not in known]
+    yield from ((m, known[digests[m.key]]) for m in mutants if digests[m.key] in known)
+    with ProcessPoolExecutor(processes) as pool:
+        kernels = sorted({kernel for m in left for kernel in m.kernels})
+        for kernel, found in zip(kernels, pool.map(baseline, kernels), strict=True):
+            if found != "survives":
+                raise AssertionError(f"{kernel}, as it is: {found}")
+        futures = {pool.submit(judged, m): m for m in left}
+        with record_file().open("a") as record:
+            for future in as_completed(futures):
+                mutant, found = futures[future], future.result()
+                record.write(json.dumps({"digest": digests[mutant.key], "outcome": found, "mutant": mutant.key}) + "\n")
+                record.flush()
+                yield mutant, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.readings.mutants", description="Mutants of the kernels.")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="softmaxes.cu and the like (default: all)")
+    parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    mutants = all_mutants(arguments.files)
+    if arguments.list:
+        for m in mutants:
+            print(m.key)
+        print(len(mutants), "mutants;", dict(Counter(m.rule for m in mutants)))
+        return
+    counts: dict[str, Counter[str]] = {}
+    started = time.monotonic()
+    for i, (mutant, found) in enumerate(run_all(mutants, arguments.processes)):
+        counts.setdefault(mutant.file, Counter())[found] += 1
+        if found == "survives":
+            print(mutant.key, flush=True)
+        if i % 50 == 49:
+            print(f"... {i + 1} of {len(mutants)}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    for file, found_counts in sorted(counts.items()):
+        total = sum(found_counts.values()) - found_counts["does not build"]
+        print(f"{file:<22} {total - found_counts['survives']:>5} of {total:<5} {dict(found_counts)}")
+    total = sum(sum(c.values()) - c["does not build"] for c in counts.values())
+    survivors = sum(c["survives"] for c in counts.values())
+    print(f"{total - survivors} of {total} killed: {100 * (total - survivors) / max(total, 1):.1f} %")
+
+
+if __name__ == "__main__":
+    main()
