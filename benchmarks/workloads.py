@@ -99,7 +99,7 @@ def flux_side(w: Workload) -> Callable[[], Any]:
     x, y = w.data()
 
     def loss(m: Any) -> Any:
-        return flux.losses.logitcrossentropy(m(x).reshape(y.size, w.classes), y.reshape(-1))
+        return flux.losses.logitcrossentropy(m(x), y)
 
     def step() -> Any:
         value, grads = flux.withgradient(loss, model)
@@ -143,10 +143,14 @@ def torch_side(w: Workload) -> Callable[[], Any]:
             p.copy_(torch.from_numpy(a))
     opt = torch.optim.Adam(model.parameters(), 1e-3)
     x, y = map(torch.from_numpy, w.data())
+    flat = y.flatten()
 
     def step() -> Any:
         opt.zero_grad()
-        loss = nn.functional.cross_entropy(model(x).reshape(-1, w.classes), y.reshape(-1))
+        logits = model(x)
+        if y.ndim > 1:
+            logits = logits.flatten(0, -2)
+        loss = nn.functional.cross_entropy(logits, flat)
         loss.backward()
         opt.step()
         return loss.detach()

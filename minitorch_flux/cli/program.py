@@ -106,9 +106,38 @@ def make_parser() -> argparse.ArgumentParser:
                        "runs/DATA-MODEL-N)")
     train.add_argument("--resume", metavar="RUN", help="go on with an interrupted run: its folder or checkpoint file; "
                        "it keeps its settings")
+    _add_kernels(commands)
+    _add_emulate(commands)
     commands.add_parser("info", help="what this machine has for it, and what to install for what is missing",
                         description="What this machine has, and what to install for what is missing.")
     return parser
+
+
+def _add_kernels(commands: Any) -> None:
+    about = "list the kernels: what they are for, where they run, what they take of a GPU"
+    kernels = commands.add_parser("kernels", help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False)
+    kernels.add_argument("names", nargs="*", metavar="NAME", help="kernels, or files such as softmaxes (default: all)")
+    kernels.add_argument("--arch", metavar="ARCH", help="GPU architectures, such as sm_90 or sm_75,sm_120, or all "
+                         "(default: sm_75, sm_90 and sm_120)")
+    kernels.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
+    kernels.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_emulate(commands: Any) -> None:
+    about = "run a kernel as a GPU would, thread by thread on the CPU, and report what is wrong with it"
+    emulate = commands.add_parser("emulate", help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False)
+    emulate.add_argument("names", nargs="+", metavar="NAME", help="kernels, or files such as softmaxes")
+    emulate.add_argument("--sanitize", choices=("address", "undefined", "thread"), help="AddressSanitizer and UBSan, "
+                         "UBSan alone, or ThreadSanitizer, which finds races (default: none, results alone)")
+    emulate.add_argument("--dtype", choices=DTYPES[:3], default="float32", help="default: float32")
+    emulate.add_argument("--elements", type=_count, metavar="N", help="elements of a row, pixels of a line and the like "
+                         "(default: by the kernel, 65 at most)")
+    emulate.add_argument("--patience", type=_rate, metavar="SECONDS", default=60.0, help="a launch that runs for longer "
+                         "is an error (default: 60)")
+    emulate.add_argument("--report", action="store_true", help="show a sanitizer's whole report")
+
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -122,6 +151,14 @@ def _run(argv: Sequence[str] | None) -> int:
 
         show_info()
         return 0
+    if arguments.command == "kernels":
+        from .kernel_tables import run_kernels
+
+        return run_kernels(arguments)
+    if arguments.command == "emulate":
+        from .emulations import run_emulate
+
+        return run_emulate(arguments)
     from .training import run_training
 
     return run_training(arguments)

@@ -253,7 +253,8 @@ def _(
         return NotImplemented
     if work is None:
         return dx, None, None
-    return dx, *(_sum(work[:, i], dy, ndim) if needs[i + 1] else None for i in (0, 1))
+    sums = work.sum(axis=0)
+    return dx, *(_sum(sums[i : i + 1], dy, ndim) if needs[i + 1] else None for i in (0, 1))
 
 
 @rms_norm_forward.kernel(accepts=ACCEPTS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import array_function, array_module, empty
-from .dense import dense_backward, dense_forward
+from .dense import dense_backward
 from .nonlinearities import identity
 from .time_steps import (
     ACCEPTS,
@@ -41,7 +41,7 @@ def lstm_forward(
     """``(y, h_last, c_last, states, gates, cells)``; without ``keep`` the last three are None."""
     xp, dtype = array_module(x), _dtype(x, w_in)
     x, w_in, b, w, h0, c0 = computed(x, w_in, b, w, h0, c0)
-    gx = x if w_in is None else dense_forward(x, w_in, b)[0]
+    gx = x if w_in is None else _input_part(x, w_in, b)
     steps, size = gx.shape[0], w.shape[1]
     states, cells = states_from(h0, steps, reverse), states_from(c0, steps, reverse)
     gates = empty(gx.shape, gx.dtype, like=gx)
@@ -61,6 +61,15 @@ def lstm_forward(
     y = outputs(states, mask, reverse).astype(dtype, copy=False)
     ends = (a.astype(dtype, copy=False) for a in (last(states, reverse), last(cells, reverse)))
     return (y, *ends, states, gates, cells) if keep else (y, *ends, None, None, None)
+
+
+def _input_part(x: Any, w_in: Any, b: Any) -> Any:
+    """gx = x w_in^T + b."""
+    gx = empty((*x.shape[:2], w_in.shape[0]), x.dtype, like=x)
+    array_module(x).matmul(flat(x), w_in.T, out=flat(gx))
+    if b is not None:
+        gx += b
+    return gx
 
 
 def _dtype(x: Any, w_in: Any) -> Any:
@@ -138,7 +147,7 @@ def _(x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: b
         if takes_inputs(x, w):
             weights_in = packed(w_in, turned=True)
         else:
-            x, b = dense_forward(x, w_in, b)[0], None
+            x, b = _input_part(x, w_in, b), None
     x, b, mask = contiguous(x), contiguous(b), contiguous(mask)
     states = states_from(h0, steps, reverse)
     cells = states_from(c0, steps, reverse) if keep else c0.copy()

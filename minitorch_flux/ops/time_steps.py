@@ -50,6 +50,9 @@ def outputs(states: Any, mask: Any, reverse: bool) -> Any:
 def computed(*arrays: Any) -> tuple[Any, ...]:
     """The arrays (or None) in the dtype that they are computed in together: float32 for 16-bit floats."""
     present = [a for a in arrays if a is not None]
+    first = present[0].dtype
+    if first.kind == "f" and first.itemsize > 2 and all([a.dtype == first for a in present]):
+        return arrays
     dtype = array_module(*present).result_type(*present)
     dtype = accumulator(dtype) if is_float(dtype) else dtype
     return tuple([a if a is None else a.astype(dtype, copy=False) for a in arrays])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minitorch_flux as flux
-from minitorch_flux import Chain, Conv, Param, SamePad, Tensor, conv, gelu, glorot_uniform, identity, ones, relu, tanh
+from minitorch_flux import Chain, Conv, CrossCor, Param, SamePad, Tensor, conv, gelu, glorot_uniform, identity, ones, relu, tanh
 from tests.oracles import check_operation, normal
 
 CASES = [
@@ -127,6 +127,40 @@ def test_it_prints_as_the_call_that_rebuilds_it(text):
     assert repr(eval(code)).startswith(text)
 
 
+# -- CrossCor ----------------------------------------------------------------------------------------------------------
+
+
+def test_crosscor_is_conv_that_never_flips():
+    options = dict(stride=(2, 1), pad=((1, 0), (0, 2)), dilation=(1, 2), groups=2)
+    w, b = normal(4, 2, 3, 2), normal(4)
+    a, c = CrossCor(w, b, tanh, **options), Conv(w, b, tanh, **options)
+    x = normal(2, 4, 6, 7)
+    np.testing.assert_array_equal(a(x).data, c(x).data)
+    assert not np.allclose(a(x).data, Conv(w, b, tanh, flipkernel=True, **options)(x).data)
+    assert CrossCor((3, 3), 1, 8, relu).weight.shape == CrossCor((3, 3), (1, 8), relu).weight.shape == (8, 1, 3, 3)
+    assert CrossCor((3, 3), 1, 8, bias=False)(normal(1, 5, 6)).shape == (8, 3, 4)
+    assert list(a.state_dict()) == ["weight", "bias"]
+
+
+def test_crosscor_against_scipy():
+    signal = pytest.importorskip("scipy.signal")
+    x, w = normal(7, 9), normal(3, 4)
+    y = CrossCor(w[None, None], False)(x[None]).data[0]
+    np.testing.assert_allclose(y, signal.correlate(x, w, "valid"), rtol=1e-10, atol=1e-12)
+    flipped = Conv(w[None, None], False, flipkernel=True)(x[None]).data[0]
+    np.testing.assert_allclose(flipped, signal.convolve(x, w, "valid"), rtol=1e-10, atol=1e-12)
+
+
+def test_crosscor_refuses_flipkernel_and_prints_without_it():
+    for flip in (True, False):
+        with pytest.raises(TypeError, match=r"CrossCor never flips its kernel; Conv\(..., flipkernel=True\) is the layer that"):
+            CrossCor((3, 3), 1, 8, flipkernel=flip)
+    text = "CrossCor((3, 2), 4, 8, relu, stride=2, pad=SamePad(), groups=2)  # 104 parameters"
+    assert repr(eval(text.split("  #")[0])) == text
+    with pytest.raises(ValueError, match=r"CrossCor\(\(3, 3\), 4, 8\): the input has 3 channels on axis 1, expected 4"):
+        CrossCor((3, 3), 4, 8)(normal(2, 3, 8, 8))
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +206,7 @@ def test_wrong_types_of_arguments(make, text):
         (lambda: Conv((3, 3), 1, 8, bias=np.ones(3)), r"the bias has shape \(3,\), expected \(8,\)"),
         (lambda: Conv(np.ones((3, 3))), r"the weight has the axes \(out, in/groups, kernel...\), got shape \(3, 3\)"),
         (lambda: Conv((3, 3), 1, 8, stride=0), "stride must be at least 1"),
+        (lambda: Conv(np.ones((3, 1, 3)), groups=2), r"the weight has 3 channels on axis 0, which cannot be split into 2 groups"),
     ],
 )
 def test_wrong_values_of_arguments(make, text):

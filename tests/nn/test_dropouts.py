@@ -114,7 +114,7 @@ def test_wrong_arguments():
         Dropout(0.5, axis=0, dims=1)
     with pytest.raises(TypeError, match="Dropout: `dim=` is spelled `axis=` here"):
         Dropout(0.5, dim=0)
-    with pytest.raises(IndexError, match=r"Dropout\(0.5, axis=3, active=True\): there is no axis 3 in an array of shape \(2, 3\)"):
+    with pytest.raises(IndexError, match=r"Dropout\(0.5, axis=3, active=True\): there is no axis 3 in an array of shape"):
         Dropout(0.5, axis=3, active=True)(ones(2, 3))
     for kind in LAYERS:
         with pytest.raises(ValueError, match=rf"{kind.__name__}: active must be True \(train\), False \(test\) or None"):

@@ -161,7 +161,7 @@ def test_references_on_any_geometry(ndim, data, n, groups, c, o, dtype):
 )
 def test_kernels_equal_references(n, groups, c, o, h, w, kh, kw, stride, lo, hi, dtype):
     box = window("w", (kh, kw), stride, ((lo, hi), (hi, lo)), groups=groups)
-    assume(h + lo + hi >= kh)
+    assume(h + lo + hi >= kh and (c > 1 or groups == 1))  # depthwise ones have kernels and tests of their own
     x, k = normal(n, c * groups, h, w, dtype=dtype), normal(o * groups, c, kh, kw, dtype=dtype)
     before = [f.launches for f in TRIAD]
     y = conv_forward(x, k, box)
@@ -279,6 +279,7 @@ def test_a_steady_state_takes_no_new_memory(xs):
 PROGRAM = """
 import numpy as np
 from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from minitorch_flux.ops.depthwise import depthwise_data, depthwise_filter, depthwise_forward
 from minitorch_flux.ops.geometry import window
 from minitorch_flux.ops.pooling import max_pool_backward, max_pool_forward, mean_pool_backward, mean_pool_forward
 from tests.oracles import normal
@@ -288,8 +289,11 @@ for dtype in (np.float32, np.float64):
         box = window("w", (2, 3), stride, 1, dilation)
         x, w = normal(2, 3, 6, 29, dtype=dtype), normal(9, 3, 2, 3, dtype=dtype)
         y, (z, arg) = conv_forward(x, w, box), max_pool_forward(x, box)
+        apart, v = window("w", (4, 5), stride, 2, dilation, 3), normal(6, 1, 4, 5, dtype=dtype)
+        u = depthwise_forward(x, v, apart)
         calls = (
             (conv_forward, x, w, box), (conv_data_forward, y, w, box, (6, 29)), (conv_filter_forward, x, y, box),
+            (depthwise_forward, x, v, apart), (depthwise_data, u, v, apart, (6, 29)), (depthwise_filter, x, u, apart),
             (mean_pool_forward, x, box, False), (mean_pool_backward, z, box, True, (6, 29)),
             (max_pool_backward, z, arg, box, (6, 29)),
         )

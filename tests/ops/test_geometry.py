@@ -39,15 +39,26 @@ def test_output_size_is_the_number_of_windows_that_fit(axes):
 @given(axis, st.integers(0, 2))
 def test_transposed_size_is_the_inverse(a, extra):
     size, kernel, stride, lo, hi, dilation = a
-    w = window("w", (kernel,), stride, ((lo, hi),), dilation)
-    extra = min(extra, stride - 1)
+    extra = min(extra, max(stride, dilation) - 1)
+    plain = window("w", (kernel,), stride, ((lo, hi),), dilation)
+    w = plain.outpadded(extra)
     try:
-        (out,) = w.transposed_size((size,), extra)
+        (out,) = w.transposed_size((size,))
     except ValueError as error:
         assert "use less padding" in str(error)  # noqa: PT017
         return
-    if out + lo + hi >= w.span[0]:
-        assert w.output_size((out,)) == (size,)
+    assert out == (size - 1) * stride + w.span[0] - lo - hi + extra
+    assert w.output_size((out,)) == (size,)
+    if extra < stride and out + lo + hi >= w.span[0]:
+        assert plain.output_size((out,)) == (size,), "one of the sizes that the plain window takes there, too"
+
+
+def test_outpad_is_an_int_or_one_per_axis():
+    w = window("w", (3, 3), (2, 1), 1, (1, 2))
+    assert w.outpadded((1, 1)).pad == ((1, 0), (1, 0))
+    assert w.outpadded(1) == w.outpadded([1, 1])
+    assert w.outpadded(0) == w
+    assert window("w", (2,), 3).outpadded(2).pad == ((0, -2),)
 
 
 def test_ceil_mode_keeps_the_last_window_unless_it_starts_in_the_padding():
@@ -138,6 +149,7 @@ ERRORS = [
     (dict(kernel=(3, 3), dilation=(0, 1)), "dilation must be at least 1"),
     (dict(kernel=(3, 3), groups=0), "groups must be at least 1, got 0"),
     (dict(kernel=(1, 1, 1, 1)), "windows slide over 1, 2 or 3 axes"),
+    (dict(kernel=(3,), pad="same", transposed=True), r"c: pad='same' is for convolutions; use SamePad\(\), which multiplies"),
     (dict(kernel=(1,), stride=2, pad=SamePad(), transposed=True), "needs a kernel that spans at least the stride"),
 ]
 
@@ -170,8 +182,14 @@ def test_errors_about_sizes_name_the_axis_and_both_sizes():
     with pytest.raises(ValueError, match="slides over 2 axes, the input has 1 of them"):
         w.output_size((8,))
     w = window("t", (3,), 2, 1)
-    with pytest.raises(ValueError, match=r"outpad 2 on axis -1 \(width\) must be smaller than the stride 2"):
-        w.transposed_size((4,), 2)
+    with pytest.raises(ValueError, match=r"t: outpad 2 on axis -1 \(width\) must be smaller than the stride 2 or the dil"):
+        w.outpadded(2)
+    with pytest.raises(ValueError, match=r"t: outpad=\(1, 1\) has 2 numbers for 1 axes; write one per axis"):
+        w.outpadded((1, 1))
+    with pytest.raises(ValueError, match="outpad must be at least 0, got -1"):
+        w.outpadded(-1)
+    with pytest.raises(TypeError, match="t: outpad is an int or 1 ints, one per axis; got 0.5"):
+        w.outpadded(0.5)
     with pytest.raises(ValueError, match="leave an output of -1; use less padding"):
         window("t", (1,), 2, 1).transposed_size((1,))
     with pytest.raises(ValueError, match="depends on the sizes of the other side"):

@@ -26,6 +26,12 @@ def _cases(d: Draw, gates: int) -> Iterator[tuple[Any, ...]]:
         yield d.normal(steps, batch, gates * d.n), weights, d.normal(batch, d.n), mask, i % 2 == 1
 
 
+def _inputs(d: Draw, gx: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(x, its weights, bias): the gates' inputs themselves, and few features that the kernel multiplies itself."""
+    yield gx, None, None
+    yield d.normal(*gx.shape[:2], 3), d.normal(gx.shape[2], 3), d.normal(gx.shape[2])
+
+
 def _upstream(d: Draw, *outs: Any) -> tuple[Any, ...]:
     return tuple([d.normal(*y.shape, dtype=y.dtype) for y in outs])
 
@@ -52,17 +58,20 @@ def _rnn_back(d: Draw) -> Iterator[Any]:
 def _lstm(d: Draw) -> Iterator[Any]:
     for gx, w, h, mask, reverse in _cases(d, 4):
         c = d.normal(*h.shape)
-        for keep in (True, False):
-            yield lstm_forward(gx, w, h, c, mask, reverse, keep)[: 6 if keep else 3]
+        for x, w_in, b in _inputs(d, gx):
+            for keep in (True, False):
+                yield lstm_forward(x, w_in, b, w, h, c, mask, reverse, keep)
 
 
 @sample("lstm_sequence_backward", sizes=SIZES)
 def _lstm_back(d: Draw) -> Iterator[Any]:
     for gx, w, h, mask, reverse in _cases(d, 4):
-        y, end, c_end, *saved = lstm_forward.reference(gx, w, h, d.normal(*h.shape), mask, reverse, True)
-        dy, dend, dc = _upstream(d, y, end, c_end)
-        for dys in ((dy, None, dc), (None, dend, None)):
-            yield lstm_backward(dys, w, *saved, mask, reverse, (True,) * 4)
+        c = d.normal(*h.shape)
+        for x, w_in, b in _inputs(d, gx):
+            y, end, c_end, *saved = lstm_forward.reference(x, w_in, b, w, h, c, mask, reverse, True)
+            dy, dend, dc = _upstream(d, y, end, c_end)
+            for dys in ((dy, None, dc), (None, dend, None)):
+                yield lstm_backward(dys, x, w_in, w, *saved, mask, reverse, (True,) * 6)
 
 
 @sample("gru_sequence", sizes=SIZES)
@@ -71,7 +80,7 @@ def _gru(d: Draw) -> Iterator[Any]:
         for i, (gx, w, h, mask, reverse) in enumerate(_cases(d, 3)):
             b = d.normal(3 * d.n) if i != 1 else None
             for keep in (True, False):
-                yield gru_forward(gx, w, b, h, mask, reverse, form, keep)[: 4 if keep else 2]
+                yield gru_forward(gx, w, b, h, mask, reverse, form, keep)
 
 
 @sample("gru_sequence_backward", sizes=SIZES)

@@ -1,0 +1,105 @@
+"""Plan: a recorded step with memory of its own, ready to be replayed.
+
+The memory of a step is one block. Arrays whose lifetimes do not overlap share places in it (the largest are placed first,
+each at the lowest offset that is free while it lives), so that a replay allocates nothing and needs about as much memory as
+the eager step's peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backend import empty
+from .nested import mapped
+from .programs import program
+from .recorder import Call, Recorder, Slot, Storage
+
+ALIGNMENT = 64
+
+
+def slots_of(x: Any) -> list[Slot]:
+    """The slots in a nested value."""
+    found: list[Slot] = []
+    mapped(x, lambda v: found.append(v) if type(v) is Slot else None)
+    return found
+
+
+def place(storages: Sequence[Storage]) -> tuple[list[int], int]:
+    """An offset for each storage, and how many bytes they take together.
+
+    Two whose lifetimes ``first..last`` overlap do not overlap in memory.
+    """
+    offsets = [0] * len(storages)
+    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last; in the order of the offsets
+    for i in sorted(range(len(storages)), key=lambda i: -storages[i].nbytes):
+        s = storages[i]
+        size, at = -(-s.nbytes // ALIGNMENT) * ALIGNMENT, 0
+        for offset, end, first, last in placed:
+            if first <= s.last and s.first <= last:
+                if offset >= at + size:
+                    break
+                at = max(at, end)
+        offsets[i] = at
+        placed.append((at, at + size, s.first, s.last))
+        placed.sort()
+    return offsets, max((end for _, end, _, _ in placed), default=0)
+
+
+class Plan:
+    """What ``Recorder`` wrote down, bound to memory.
+
+    ``inputs``: the slots that a replay fills before it begins; ``kept``: those that must last to its end.
+    """
+
+    def __init__(self, recorder: Recorder, inputs: Sequence[Slot], kept: Sequence[Slot]) -> None:
+        calls = [c for c in recorder.calls if not _is_constant(c)]
+        self._live_from_to(calls, inputs, kept)
+        slots = [*inputs, *kept, *(s for c in calls for s in slots_of((c.args, c.keywords, c.outs)))]
+        self.nbytes = self._bind(slots)
+        self.inputs = [s.array for s in inputs]
+        self.calls = len(calls)
+        self.program = program(calls)
+        self.checks = any(c.answer is not None or c.outs for c in calls)
+        self.written = list(recorder.written.values())
+        self.drawn = list(recorder.drawn.values())
+        self.keepers = list(recorder.keepers.values())
+
+    @staticmethod
+    def _live_from_to(calls: Sequence[Call], inputs: Sequence[Slot], kept: Sequence[Slot]) -> None:
+        for i, call in enumerate(calls):
+            for slot in slots_of((call.args, call.keywords, call.outs)):
+                if (s := slot.storage) is not None:
+                    s.first = i if s.first < 0 else s.first
+                    s.last = i
+        for slots, end in ((inputs, 0), (kept, len(calls))):
+            for slot in slots:
+                if slot.storage is not None:
+                    slot.storage.first = 0 if slots is inputs else max(slot.storage.first, 0)
+                    slot.storage.last = max(slot.storage.last, end)
+
+    @staticmethod
+    def _bind(slots: Sequence[Slot]) -> int:
+        """Give every slot its array; returns the bytes of the block."""
+        own = {id(s.storage): s.storage for s in slots if s.storage is not None}
+        storages = [s for s in own.values() if s.constant is None or s.written]
+        offsets, total = place(storages)
+        block = empty(total + ALIGNMENT, np.uint8)
+        start = -block.__array_interface__["data"][0] % ALIGNMENT
+        for storage, offset in zip(storages, offsets, strict=True):
+            storage.array = block[start + offset : start + offset + storage.nbytes]
+        for slot in slots:
+            if (storage := slot.storage) is not None and slot.array is None:
+                memory = storage.constant.reshape(-1).view(np.uint8) if storage.array is None else storage.array
+                slot.array = np.ndarray(slot.shape, slot.dtype, memory, slot.offset, slot.strides)
+        return total
+
+
+def _is_constant(call: Call) -> bool:
+    """Whether a call only makes a constant that nobody writes to: it is made once."""
+    if call.function is not np.copyto or not isinstance(call.args[0], Slot):
+        return False
+    storage = call.args[0].storage
+    return storage is not None and storage.constant is not None and not storage.written

@@ -1,0 +1,55 @@
+"""What a step changes beyond its own memory: taken, compared and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+Saved = tuple[list[Any], list[dict[str, int]], list[dict[str, Any]]]
+
+
+class State:
+    """Arrays, generators, and the keepers of live calls (optimiser states), which all outlive a step."""
+
+    def __init__(self, arrays: Iterable[Any], generators: Iterable[Any], keepers: Iterable[Any]) -> None:
+        self.arrays, self.generators, self.keepers = list(arrays), list(generators), list(keepers)
+
+    def __bool__(self) -> bool:
+        return bool(self.arrays or self.generators or self.keepers)
+
+    def _all(self) -> tuple[list[Any], list[dict[str, Any]]]:
+        arrays, numbers = list(self.arrays), []
+        for keeper in self.keepers:
+            held = keeper._held()
+            arrays += held[0]
+            numbers += held[1]
+        return arrays, numbers
+
+    def save(self) -> Saved:
+        """Copies of everything."""
+        arrays, numbers = self._all()
+        return [a.copy() for a in arrays], [g.state_dict() for g in self.generators], [dict(n) for n in numbers]
+
+    def restore(self, saved: Saved) -> None:
+        """Everything as it was saved."""
+        arrays, numbers = self._all()
+        for a, was in zip(arrays, saved[0], strict=True):
+            a[...] = was
+        for g, counters in zip(self.generators, saved[1], strict=True):
+            g.load_state_dict(counters)
+        for n, values in zip(numbers, saved[2], strict=True):
+            n.clear()
+            n.update(values)
+
+
+def same(a: Saved, b: Saved) -> bool:
+    """Whether two savings are equal in every bit."""
+    return all(map(same_bits, a[0], b[0])) and a[1:] == b[1:]
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two arrays or NumPy scalars have the same dtype, shape and bytes."""
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

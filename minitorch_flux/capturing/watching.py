@@ -1,0 +1,223 @@
+"""Watch: what a step reads in Python, so that no change of it goes unnoticed.
+
+A recording holds only as long as the step would go the same way: the same layers with the same settings, the same arrays
+behind the parameters, the same numbers in the variables that the function uses. ``Watch`` finds all that can be reached from
+the function: its closure, its defaults, the globals that its code names, the objects that it belongs to, and what these
+hold; of objects that are no layers, the attributes that the code names.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from itertools import chain
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd.tree import Structure
+from ..backend import Generator
+from ..nn.recurrence import Recur
+from ..optimisers.parts import StatePart
+from .recorder import owner
+
+PLAIN = (int, float, complex, str, bytes, bool, type(None))
+"""What is compared by value: a new object that is equal changes nothing."""
+LONG = 100
+"""Longer lists of other things than layers and arrays are watched by their length alone."""
+
+
+class Watch:
+    """All that can be reached from ``roots``, as it is now.
+
+    ``tensors``: parameters, buffers and other tensors; ``recurrent``: layers with a state; ``known``: the owners of all
+    arrays found, by id.
+    """
+
+    def __init__(self, roots: Any) -> None:
+        self.tensors: list[Tensor] = []
+        self.recurrent: list[Recur] = []
+        self.known: dict[int, Any] = {}
+        self._names: list[Callable[[int], str]] = []  # of the values of each view
+        self._views: list[Any] = []
+        self._cells: list[tuple[str, types.CellType]] = []
+        self._items: list[tuple[str, dict[str, Any], str]] = []  # a name, and where it is looked up
+        self._lists: list[tuple[str, Any]] = []
+        self._seen: dict[int, Any] = {}
+        self._objects: list[tuple[str, Any]] = []
+        self._words: set[str] = set()  # the names in the code of all functions found
+        self._stack: list[tuple[str, Any]] = [("the step", roots)]
+        self._walk()
+        self.arrays = [t.data for t in self.tensors]
+        self.tracks = [t.track for t in self.tensors]
+        self.snapshot = self._now()
+
+    def add(self, t: Tensor, data: Any) -> None:
+        """Watch a tensor that only the recording has found."""
+        if id(t) not in self._seen:
+            self._seen[id(t)] = t
+            self.tensors.append(t)
+            self.arrays.append(data)
+            self.tracks.append(t.track)
+
+    def unchanged(self) -> bool:
+        """Whether everything is as it was."""
+        if not (all(map(is_, [t.data for t in self.tensors], self.arrays)) and [t.track for t in self.tensors] == self.tracks):
+            return False
+        now = self._now()
+        if len(now) == len(self.snapshot) and all(map(is_, now, self.snapshot)):
+            return True
+        if len(now) == len(self.snapshot) and all(map(_equal, now, self.snapshot)):
+            self.snapshot = now
+            return True
+        return False
+
+    def changes(self) -> list[str]:
+        """The names of what has changed, but for the data of tensors."""
+        now, names = self._now(), self._all_names()
+        if len(now) != len(self.snapshot):
+            return ["the number of entries of a list, dict or layer"]
+        return [name for name, a, b in zip(names, now, self.snapshot, strict=True) if not _equal(a, b)]
+
+    # -- what is there now ---------------------------------------------------------------------------------------------
+
+    def _now(self) -> list[Any]:
+        return [
+            *chain.from_iterable(self._views),
+            *[_content(c) for _, c in self._cells],
+            *[d.get(k) for _, d, k in self._items],
+            *[len(x) for _, x in self._lists],
+        ]
+
+    def _all_names(self) -> list[str]:
+        found = [name(i) for name, view in zip(self._names, self._views, strict=True) for i in range(len(view))]
+        found += [name for name, _ in self._cells]
+        found += [name for name, _, _ in self._items]
+        return found + [f"the length of {name}" for name, _ in self._lists]
+
+    # -- finding it ----------------------------------------------------------------------------------------------------
+
+    def _walk(self) -> None:
+        while self._stack or self._objects:
+            while self._stack:
+                self._visit(*self._stack.pop())
+            waiting, self._objects = self._objects, []
+            for name, x in waiting:  # objects wait until the code that reads them has been found
+                self._visit_object(name, x)
+            if not self._stack:
+                return
+
+    def _visit(self, name: str, x: Any) -> None:
+        if isinstance(x, PLAIN) or isinstance(x, types.ModuleType | type | np.generic | np.dtype) or id(x) in self._seen:
+            return
+        self._seen[id(x)] = x
+        if isinstance(x, Tensor):
+            self.tensors.append(x)
+            self.known[id(owner(x.data))] = x.data
+        elif isinstance(x, np.ndarray):
+            self.known[id(owner(x))] = x
+        elif isinstance(x, Structure):
+            if isinstance(x, Recur):
+                self.recurrent.append(x)
+            self._look_at(f"{name}.", vars(x))
+            if not type(x).__module__.startswith("minitorch_flux."):
+                self._visit_class(type(x))
+        elif isinstance(x, dict):
+            if len(x) <= LONG or _holds_parts(x.values()):
+                self._look_at(f"{name}: ", x)
+            else:
+                self._lists.append((name, x))
+        elif isinstance(x, list | tuple):
+            if len(x) <= LONG or _holds_parts(x):
+                self._names.append(lambda i: f"{name}[{i}]")
+                self._views.append(x)
+                self._stack += [(f"{name}[{i}]", v) for i, v in enumerate(x)]
+            else:
+                self._lists.append((name, x))
+        elif isinstance(x, set):
+            self._lists.append((name, x))
+        elif isinstance(x, functools.partial):
+            self._stack += [(name, v) for v in (x.func, *x.args, *x.keywords.values())]
+        elif isinstance(x, types.MethodType):
+            self._stack += [(name, x.__self__), (name, x.__func__)]
+        elif isinstance(x, types.FunctionType):
+            self._visit_function(x)
+        elif hasattr(x, "__dict__") and not isinstance(x, StatePart | Generator | np.random.Generator):
+            self._objects.append((name, x))
+
+    def _look_at(self, name: str, values: dict[str, Any]) -> None:
+        self._names.append(lambda i: f"{name}{list(values)[i]}")
+        self._views.append(values.values())
+        self._stack += [(f"{name}{k}", v) for k, v in values.items()]
+
+    def _visit_function(self, f: types.FunctionType) -> None:
+        """The variables of a function. Those of this library's and of installed packages are not the step's business."""
+        cells = list(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+        self._cells += cells
+        self._stack += [(n, _content(c)) for n, c in cells]
+        self._stack += [(f.__name__, v) for v in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values())]
+        if f.__module__ is not None and _is_foreign(f.__module__):
+            return
+        words = set(_words(f.__code__))
+        self._words |= words
+        for n in sorted(words & f.__globals__.keys()):
+            self._items.append((n, f.__globals__, n))
+            value = f.__globals__[n]
+            self._stack.append((n, value))
+            if isinstance(value, types.ModuleType) and not _is_foreign(value.__name__):
+                self._items += [(f"{n}.{k}", vars(value), k) for k in sorted(words & vars(value).keys())]
+                self._stack += [(f"{n}.{k}", vars(value)[k]) for k in sorted(words & vars(value).keys())]
+
+    def _visit_object(self, name: str, x: Any) -> None:
+        known = len(self._words)
+        self._visit_class(type(x))
+        values = vars(x)
+        chosen = sorted(k for k in values if k in self._words)
+        self._items += [(f"{name}.{k}", values, k) for k in chosen]
+        self._stack += [(f"{name}.{k}", values[k]) for k in chosen]
+        if len(self._words) > known:  # there may be more of it that the code reads
+            chosen = sorted(k for k in values if k in self._words and k not in chosen)
+            self._items += [(f"{name}.{k}", values, k) for k in chosen]
+            self._stack += [(f"{name}.{k}", values[k]) for k in chosen]
+
+    def _visit_class(self, kind: type) -> None:
+        for base in kind.__mro__:
+            if not _is_foreign(base.__module__):
+                self._stack += [(base.__name__, v) for v in vars(base).values() if isinstance(v, types.FunctionType)]
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that has no value yet
+        return None
+
+
+def _words(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for c in code.co_consts:
+        if isinstance(c, types.CodeType):
+            yield from _words(c)
+
+
+@functools.cache
+def _is_foreign(module: str) -> bool:
+    """Whether a module belongs to this library, to Python's own or to what pip has installed."""
+    import sys
+
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names and top != "__main__" or top in ("minitorch_flux", "numpy", "builtins"):
+        return True
+    path = getattr(sys.modules.get(module), "__file__", None) or ""
+    return "site-packages" in path or "dist-packages" in path
+
+
+def _holds_parts(values: Any) -> bool:
+    return any(isinstance(v, Tensor | Structure | np.ndarray) for v in values)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, PLAIN) and (a == b or (a != a and b != b)))

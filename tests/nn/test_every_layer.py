@@ -1,0 +1,517 @@
+"""What holds for every layer, checked for every layer: one table of constructions that covers every keyword.
+
+What a layer computes is in its own test file, against an independent oracle; this one holds all to the same laws.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minitorch_flux as flux
+from minitorch_flux import (
+    GRU,
+    LSTM,
+    RNN,
+    WHCN,
+    AdaptiveMaxPool,
+    AdaptiveMeanPool,
+    AlphaDropout,
+    BatchNorm,
+    Bilinear,
+    Chain,
+    Conv,
+    ConvTranspose,
+    CrossCor,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    Embedding,
+    EmbeddingBag,
+    Generator,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    GroupNorm,
+    GRUCell,
+    GRUv3,
+    GRUv3Cell,
+    InstanceNorm,
+    LayerNorm,
+    LayerNormV2,
+    LpPool,
+    LSTMCell,
+    Maxout,
+    MaxPool,
+    MeanPool,
+    Module,
+    MultiHeadAttention,
+    PairwiseFusion,
+    Parallel,
+    PixelShuffle,
+    Recur,
+    RMSNorm,
+    RNNCell,
+    SamePad,
+    Scale,
+    SkipConnection,
+    Tensor,
+    Upsample,
+    WeightNorm,
+    gelu,
+    kaiming_normal,
+    leakyrelu,
+    normal_init,
+    ones,
+    relu,
+    sigmoid,
+    swish,
+    tanh,
+    uniform_init,
+    zeros,
+)
+from minitorch_flux.nn.printing import text
+
+
+def numbers(*shape):
+    """Numbers in no order of which no two are equal or opposite, and none is small: away from kinks and ties."""
+    n = int(np.prod(shape))
+    x = np.random.default_rng(n).permutation(n).astype(np.float32) + 1
+    x[::2] *= -1
+    return (2 * x / max(n, 1)).reshape(shape)
+
+
+def integers(*shape):
+    return np.random.default_rng(0).integers(0, 5, shape)
+
+
+@dataclass
+class Case:
+    """A layer, by its class and arguments, and an input for it."""
+
+    make: Any
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
+    inputs: tuple[Any, ...]
+    call: dict[str, Any] = field(default_factory=dict)  # keywords of the call
+    batch: int | None = 0  # the axis of the inputs along which samples lie; None where there is none
+    single: bool = False  # whether one sample without that axis is taken, too
+    unequal: bool = False  # samples see each other in train mode, or are of unequal sizes
+    order: int = 2  # of the derivatives that are checked; 0: nothing to differentiate
+    outline: bool = True  # whether the shapes of the inputs tell that of the output
+
+    def layer(self):
+        flux.seed(3)
+        return self.make(*self.args, **self.keywords)
+
+    def __str__(self):
+        keywords = [f"{k}={text(v)}" for k, v in (self.keywords | self.call).items()]
+        return f"{self.make.__name__}({', '.join([*map(text, self.args), *keywords])})"
+
+
+CASES: list[Case] = []
+
+
+def add(make, *args, x, **keywords):
+    """A row of the table; what belongs to ``Case`` itself is given as ``case_...``."""
+    own = {k[5:]: keywords.pop(k) for k in list(keywords) if k.startswith("case_")}
+    CASES.append(Case(make, args, keywords, x if isinstance(x, tuple) else (x,), **own))
+
+
+b5, b4, b3 = (np.linspace(-1, 1, n, dtype=np.float32) for n in (5, 4, 3))
+positive = uniform_init(low=0.5, high=1.5)
+
+# dense
+add(Dense, 4, 3, x=numbers(5, 4), case_single=True)
+add(Dense, (4, 3), relu, x=numbers(2, 5, 4), bias=False)
+add(Dense, 4, 3, gelu, x=numbers(5, 4), bias=b3, init=kaiming_normal(gain=1), rng=Generator(1), case_single=True)
+add(Dense, 4, 3, abs, x=numbers(5, 4), init_bias=normal_init, case_single=True)
+add(Scale, 4, x=numbers(3, 4), case_single=True)
+add(Scale, (2, 4), tanh, x=numbers(3, 2, 4), bias=False, init=normal_init, rng=Generator(1), case_single=True)
+add(Scale, 4, x=numbers(3, 4), bias=b4, init_bias=ones, case_single=True)
+add(Bilinear, (3, 2), 4, x=(numbers(5, 3), numbers(5, 2)), case_single=True)
+add(Bilinear, (3, 2), 4, sigmoid, x=(numbers(5, 3), numbers(5, 2)), bias=False, init=normal_init, rng=Generator(1))
+add(Bilinear, 3, 4, abs, x=numbers(5, 3), bias=b4, init_bias=ones)
+add(Embedding, 5, 3, x=integers(4, 2), case_single=True)
+add(Embedding, (5, 3), x=integers(4), init=flux.glorot_uniform, padding_idx=-1, rng=Generator(1))
+add(EmbeddingBag, 5, 3, x=integers(4, 2))
+add(EmbeddingBag, 5, 3, "sum", x=integers(4, 6), init=flux.glorot_uniform, padding_idx=1, rng=Generator(1))
+add(EmbeddingBag, 5, 3, mode="max", x=integers(4, 6))
+add(EmbeddingBag, 5, 3, x=integers(7), case_call={"offsets": np.array([0, 3, 3])}, case_batch=None)
+add(EmbeddingBag, 5, 3, "sum", x=integers(4, 6), case_call={"per_sample_weights": numbers(4, 6)}, case_batch=None)
+
+add(Dense, numbers(3, 4), b3, relu, x=numbers(5, 4))
+add(Scale, numbers(4), b4, relu, x=numbers(5, 4))
+add(Bilinear, numbers(4, 3, 2), b4, relu, x=(numbers(5, 3), numbers(5, 2)))
+add(Embedding, numbers(5, 3), x=integers(4, 2))
+add(EmbeddingBag, numbers(5, 3), x=integers(4, 2))
+add(Conv, numbers(4, 2, 2, 3), b4, relu, x=numbers(2, 2, 4, 5))
+add(ConvTranspose, numbers(2, 4, 2, 3), b4, relu, x=numbers(2, 2, 4, 5))
+add(DepthwiseConv, numbers(4, 1, 2, 3), b4, relu, mul=2, x=numbers(2, 2, 4, 5))
+
+# convolutions
+for kind in (Conv, CrossCor, ConvTranspose):
+    add(kind, (3,), 2, 4, x=numbers(2, 2, 7), case_single=True)
+    add(kind, (2, 3), (2, 4), tanh, x=numbers(2, 2, 5, 6), pad=1, stride=2, bias=False, case_single=True)
+    add(kind, (2, 1, 2), 2, 4, swish, x=numbers(1, 2, 3, 2, 3), dilation=(2, 1, 1), groups=2, bias=b4, init=normal_init,
+        rng=Generator(1), case_single=True)
+    add(kind, (2, 2), 2, 4, abs, x=numbers(1, 2, 3, 4), init_bias=ones, pad=SamePad(), case_single=True)
+add(Conv, (2, 3), 2, 2, relu, x=numbers(2, 2, 5, 6), flipkernel=True, pad=((1, 0), (0, 2)), case_single=True)
+add(Conv, (2, 3), 2, 2, x=numbers(2, 2, 5, 6), pad=SamePad("upper"), stride=2, case_single=True)
+add(Conv, (2, 3), 2, 2, x=numbers(2, 2, 5, 6), pad="same", case_single=True)
+add(ConvTranspose, (2, 3), 2, 2, relu, x=numbers(2, 2, 3, 4), flipkernel=True, stride=(2, 3), outpad=(1, 2), case_single=True)
+add(DepthwiseConv, (3, 3), 2, x=numbers(2, 2, 4, 5), case_single=True)
+add(DepthwiseConv, (2, 3), (2, 2), tanh, x=numbers(2, 2, 4, 5), pad=1, stride=2, bias=False, case_single=True)
+add(DepthwiseConv, (3,), 2, relu, x=numbers(2, 2, 7), mul=2, dilation=2, bias=b4, init=normal_init, rng=Generator(1),
+    flipkernel=True, case_single=True)
+add(DepthwiseConv, (2, 2), 2, 1, x=numbers(2, 2, 4, 5), init_bias=ones, pad=SamePad(), case_single=True)
+
+# pools and sizes
+for pool in (MaxPool, MeanPool):
+    add(pool, (2, 2), x=numbers(2, 2, 5, 6), case_single=True)
+    add(pool, 2, x=numbers(2, 2, 5), stride=1, pad=1)
+    add(pool, (2, 3), x=numbers(1, 2, 5, 6), stride=(2, 2), pad=((1, 0), (0, 1)), ceil_mode=True, case_single=True)
+add(MaxPool, (2, 2), x=numbers(2, 2, 5, 6), dilation=2, pad=SamePad(), case_single=True)
+add(MeanPool, (2, 3), x=numbers(2, 2, 5, 6), pad=1, count_include_pad=False, case_single=True)
+add(LpPool, (2, 2), 2, x=numbers(2, 2, 5, 6), case_single=True)
+add(LpPool, 2, 3, x=numbers(2, 2, 5), stride=1, pad=1)
+for pool in (AdaptiveMaxPool, AdaptiveMeanPool):
+    add(pool, (2, 3), x=numbers(2, 2, 5, 6), case_single=True)
+    add(pool, 3, x=numbers(2, 2, 5))
+for pool in (GlobalMaxPool, GlobalMeanPool):
+    add(pool, x=numbers(2, 2, 5, 6))
+for mode, shape in (("nearest", (2, 2, 3, 4)), ("linear", (2, 2, 5)), ("bilinear", (1, 2, 3, 4)), ("trilinear", (1, 1, 2, 3, 2)),
+                    ("bicubic", (1, 1, 4, 5))):
+    add(Upsample, mode, x=numbers(*shape), scale=2)
+    if mode != "nearest":
+        add(Upsample, mode, x=numbers(*shape), size=7, align_corners=True)
+add(Upsample, mode="nearest", x=numbers(2, 2, 3, 4), size=(5, 7))
+add(PixelShuffle, 2, x=numbers(2, 8, 2, 3))
+
+# norms and dropout
+for norm, sizes, shape in ((BatchNorm, (4,), (3, 4, 5)), (GroupNorm, (4, 2), (3, 4, 5)), (InstanceNorm, (4,), (3, 4, 5))):
+    unequal = norm is BatchNorm
+    add(norm, *sizes, x=numbers(*shape), case_unequal=unequal)
+    add(norm, *sizes, tanh, x=numbers(*shape, 2), affine=True, track_stats=True, momentum=0.3, eps=1e-3, init_beta=normal_init,
+        init_gamma=positive, case_unequal=unequal)
+    add(norm, *sizes, abs, x=numbers(*shape), affine=False, track_stats=False, active=True, case_unequal=unequal)
+add(BatchNorm, 4, x=numbers(6, 4), active=False)
+for norm in (LayerNorm, LayerNormV2, RMSNorm):
+    add(norm, 4, x=numbers(3, 4), case_single=True)
+    add(norm, (2, 4), tanh, x=numbers(3, 2, 4), eps=1e-2, init=positive)
+    add(norm, 4, abs, x=numbers(3, 4), affine=False)
+for norm in (LayerNorm, LayerNormV2):
+    add(norm, 4, x=numbers(3, 4), bias=False)
+    add(norm, 4, x=numbers(3, 4), bias=b4, init_bias=ones)
+add(Dropout, 0.3, x=numbers(4, 5), case_single=True)
+add(Dropout, 0.3, x=numbers(4, 5), axis=(1,), rng=Generator(2), active=True, case_unequal=True)
+add(Dropout, 0.3, x=numbers(4, 5), dims=0, active=False)
+add(AlphaDropout, 0.3, x=numbers(4, 5), case_single=True)
+add(AlphaDropout, 0.3, x=numbers(4, 5), rng=Generator(2), active=True, case_unequal=True)
+
+# recurrent layers, time first
+mask = np.array([[True, True], [True, True], [True, False]])
+for kind in (RNN, LSTM, GRU, GRUv3):
+    recur = functools.partial(add, kind, case_batch=1)
+    recur(3, 4, x=numbers(3, 2, 3))
+    recur((3, 4), x=numbers(3, 2, 3), bias=False, init=normal_init, init_recurrent=flux.orthogonal, rng=Generator(1),
+          num_layers=2, bidirectional=True)
+    recur(3, 4, x=numbers(3, 2, 3), hidden_bias=True, init_bias=ones, train_init=True, stateful=True)
+    recur(3, 4, x=numbers(2, 3, 3), bias=np.linspace(-1, 1, 4 * kind.gates), batch_first=True, case_batch=0)
+    recur(3, 4, x=numbers(3, 2, 3), num_layers=2, dropout=0.5, case_unequal=True)
+    recur(3, 4, x=numbers(3, 2, 3), case_call={"mask": mask}, case_batch=None)
+    recur(3, 4, x=numbers(3, 2, 3), case_call={"lengths": [2, 3]}, case_batch=None)
+    add(kind, 3, 4, x=numbers(2, 3), case_single=True)
+add(RNN, 3, 4, relu, x=numbers(3, 2, 3), case_batch=1)
+add(RNN, 3, 4, activation=abs, x=numbers(3, 2, 3), case_batch=1)
+state = numbers(2, 4) / 3
+for kind in (RNNCell, LSTMCell, GRUCell, GRUv3Cell):
+    h = (state, state) if kind is LSTMCell else state
+    cell = functools.partial(add, kind, 3, 4, case_batch=None)
+    cell(x=(h, numbers(2, 3)))
+    cell(x=(h, numbers(2, 3)), bias=False, init=normal_init, init_recurrent=flux.orthogonal, rng=Generator(1))
+    cell(x=(h, numbers(2, 3)), bias=np.linspace(-1, 1, 4 * kind.gates), hidden_bias=True, init_bias=ones)
+add(RNNCell, (3, 4), relu, x=(state, numbers(2, 3)), case_batch=None)
+add(RNNCell, 3, 4, activation=abs, x=(state, numbers(2, 3)), case_batch=None)
+
+
+def total(h, x):
+    return h + x, h * x
+
+
+add(Recur, RNNCell(3, 4), x=numbers(2, 3), case_single=True)
+add(Recur, total, x=numbers(2, 3), state=b3)
+
+# attention
+tokens = numbers(2, 3, 4)
+add(MultiHeadAttention, 4, x=tokens, nheads=2)
+add(MultiHeadAttention, 4, 4, x=(tokens, numbers(2, 5, 3), numbers(2, 5, 2)), nkvheads=2, kdim=3, vdim=2, bias=False,
+    init=normal_init, rng=Generator(1))
+add(MultiHeadAttention, (4, (6, 2), 3), x=tokens, nheads=2, init_bias=ones, dropout_prob=0.5, active=True, case_unequal=True)
+add(MultiHeadAttention, 4, x=tokens, nheads=2, case_call={"causal": True, "mask": integers(3, 3) >= 0})
+add(MultiHeadAttention, 4, x=tokens, nheads=2, case_batch=None,
+    case_call={"key_padding_mask": np.array([[False, False, True], [False] * 3]), "return_weights": True})
+
+# layers of layers
+dense = functools.partial(Dense, 4, 4, tanh)
+add(Chain, Dense(4, 3, relu), tanh, BatchNorm(3), x=numbers(5, 4), case_unequal=True)
+add(Chain, x=numbers(5, 4), first=Dense(4, 3), second=Dropout(0.5, active=False), case_single=True)
+add(Maxout, Dense(4, 3), Dense(4, 3), x=numbers(5, 4), case_single=True)
+add(Maxout, (Dense(4, 3), Dense(4, 3, tanh)), x=numbers(5, 4), case_single=True)
+add(Maxout, functools.partial(Dense, 4, 3), 3, x=numbers(5, 4), case_single=True)
+add(SkipConnection, Dense(4, 4), flux.add, x=numbers(5, 4), case_single=True)
+add(SkipConnection, layer=Dense(4, 4), connection=functools.partial(flux.cat, axis=-1), x=numbers(5, 4), case_single=True)
+for kind in (Parallel, PairwiseFusion):
+    add(kind, flux.add, Dense(4, 4), Dense(4, 4, tanh), x=numbers(5, 4), case_single=True)
+    add(kind, Bilinear((4, 4), 4), a=Dense(4, 4), b=Dense(4, 4), x=(numbers(5, 4), numbers(5, 4) * 0.5))
+add(WeightNorm, Dense(4, 3, relu), x=numbers(5, 4), case_single=True)
+add(WeightNorm, LSTM(3, 4), "weight_hh_l0", None, x=numbers(3, 2, 3), case_batch=1)
+add(WeightNorm, layer=Conv((2, 2), 2, 3), name="weight", axis=1, x=numbers(2, 2, 3, 4), case_single=True)
+add(WHCN, Chain(Conv((2, 3), 2, 3, tanh), BatchNorm(3)), x=numbers(4, 3, 2, 5), case_batch=3, case_unequal=True)
+add(WHCN, Dense(4, 3), x=numbers(4, 5), case_batch=1)
+
+LAYERS = {n: v for n in flux.__all__ if isinstance(v := getattr(flux, n), type) and issubclass(v, Module) and v is not Module}
+
+every_layer = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+# -- the table itself --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_the_table_has_every_keyword_of_every_layer(name):
+    cases = [c for c in CASES if c.make is LAYERS[name]]
+    assert cases, f"{name} is in no row of the table"
+    for function, given in (
+        (LAYERS[name].__init__, [(c.args, c.keywords) for c in cases]),
+        (LAYERS[name].__call__, [(c.inputs, c.call) for c in cases]),
+    ):
+        signature = inspect.signature(function)
+        seen = {n for args, keywords in given for n in signature.bind(None, *args, **keywords).arguments}
+        missing = [n for n in signature.parameters if n not in seen | {"self"}]
+        assert [n for n in missing if n not in ("ε", "state")] == [], f"no row gives these to {name}"
+
+
+# -- the laws ----------------------------------------------------------------------------------------------------------
+
+
+def outputs(y):
+    """All tensors in an output."""
+    if isinstance(y, tuple | list):
+        return [t for part in y for t in outputs(part)]
+    assert isinstance(y, Tensor), f"an output is a {type(y).__name__}"
+    return [y]
+
+
+def arrays(y):
+    return [t.numpy() for t in outputs(y)]
+
+
+def mapped(x, f):
+    return tuple(mapped(v, f) for v in x) if isinstance(x, tuple) else f(x)
+
+
+def same(a, b):
+    a, b = arrays(a), arrays(b)
+    assert len(a) == len(b)
+    for u, v in zip(a, b, strict=True):
+        assert u.dtype == v.dtype
+        np.testing.assert_array_equal(u, v)
+
+
+def near(a, b, tolerance=1e-5):
+    for u, v in zip(a, b, strict=True):
+        assert u.shape == v.shape
+        np.testing.assert_allclose(u, v, rtol=tolerance, atol=tolerance)
+
+
+def run(m, case, inputs=None):
+    return flux.reset(m)(*(case.inputs if inputs is None else inputs), **case.call)
+
+
+@every_layer
+def test_it_prints_as_python_that_rebuilds_it(case):
+    m = case.layer()
+    again = eval(repr(m), {**vars(flux), "total": total, "partial": functools.partial})
+    assert repr(again) == repr(m)
+    assert type(again) is type(m)
+
+
+@every_layer
+def test_arguments_are_kept_as_attributes_of_the_same_names(case):
+    m = case.layer()
+    bound = inspect.signature(case.make).bind(*case.args, **case.keywords).arguments
+    for name in bound:
+        if name not in ("rng", "sizes", "layers", "named", "ε", "state"):
+            getattr(m, name)
+
+
+@every_layer
+def test_the_state_dict_makes_another_one_the_same(case):
+    m = case.layer()
+    sd = m.state_dict()
+    for v in sd.values():
+        assert type(v) is np.ndarray
+    other = case.layer()
+    for _, p in other.named_parameters():
+        p.data = p.data + 1
+    report = other.load_state_dict(sd)
+    assert report == {"missing": [], "unexpected": []}
+    for k, v in other.state_dict().items():
+        np.testing.assert_array_equal(v, sd[k])
+    flux.testmode(m)
+    flux.testmode(other)
+    same(run(m, case), run(other, case))
+    same(run(m, case), run(m, case))  # and again, bit for bit
+
+
+@every_layer
+def test_copies_and_pickles_are_equal_and_apart(case):
+    m = flux.testmode(case.layer())
+    y = run(m, case)
+    for other in (copy.deepcopy(m), pickle.loads(pickle.dumps(m)), flux.f32(m)):
+        assert repr(other) == repr(m)
+        same(run(other, case), y)
+        for _, p in other.named_parameters():
+            p.data += 1
+    same(run(m, case), y)
+
+
+@every_layer
+def test_gradients_in_float64_of_first_and_second_order(case):
+    m = case.layer()
+    if case.order and (m.parameters() or any(a.dtype.kind == "f" for a in case.inputs)):
+        flux.check(functools.partial(m, **case.call) if case.call else m, *case.inputs, order=case.order)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_it_computes_in_the_dtype_of_its_weights(case, dtype):
+    convert = {"float16": flux.f16, "float32": flux.f32, "float64": flux.f64}[dtype]
+    m = flux.testmode(convert(case.layer()))
+    x = mapped(case.inputs, lambda a: a if a.dtype.kind == "i" else a.astype(dtype))
+    y = run(m, case, x)
+    assert {t.dtype.name for t in outputs(y)} == {dtype}
+    if m.parameters():
+        for other in ("float16", "float32", "float64", "int64"):
+            z = run(m, case, mapped(x, lambda a, other=other: a if a.dtype.kind == "i" else a.astype(other)))
+            assert {t.dtype.name for t in outputs(z)} == {dtype}, f"of {other}"
+    near(arrays(y), arrays(run(flux.testmode(case.layer()), case)), 3e-2 if dtype == "float16" else 1e-5)
+
+
+@every_layer
+def test_of_lists_tensors_and_odd_layouts_it_gives_the_same(case):
+    m = flux.testmode(case.layer())
+    y = run(m, case)
+    before = mapped(case.inputs, np.copy)
+    same(run(m, case, mapped(case.inputs, flux.tensor)), y)
+    for layout in (lambda a: np.asfortranarray(a), lambda a: np.repeat(a, 2, -1)[..., ::2], lambda a: a[::-1].copy()[::-1]):
+        near(arrays(run(m, case, mapped(case.inputs, layout))), arrays(y), 1e-6)
+    with flux.use_kernels(False):
+        near(arrays(run(m, case)), arrays(y))
+    if not isinstance(m, Recur | Recur) and case.make not in (Chain, WHCN, SkipConnection):
+        near(arrays(run(m, case, mapped(case.inputs, lambda a: a.tolist()))), arrays(y))
+    for a, b in zip(before, case.inputs, strict=True):
+        for u, v in zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]:
+            np.testing.assert_array_equal(u, v)
+
+
+@every_layer
+def test_an_empty_batch(case):
+    if case.batch is None:
+        return
+    m = case.layer()
+    none = mapped(case.inputs, lambda a: a[(slice(None),) * case.batch + (slice(0),)])
+    shapes = [t.shape for t in outputs(run(flux.testmode(m), case))]
+    at = [case.batch if len(shapes[0]) > case.batch else 0]
+    for mode in (True, False):
+        flux.testmode(m, mode)
+        try:
+            y = run(m, case, none)
+        except ValueError as error:
+            assert str(error).startswith(type(m).__name__), error
+            continue
+        for t, shape in zip(outputs(y), shapes, strict=True):
+            assert t.shape == (*shape[: at[0]], 0, *shape[at[0] + 1 :])
+    if m.parameters():
+        flux.testmode(m)
+        grads = flux.gradient(lambda m: sum(t.sum() for t in outputs(run(m, case, none))), m)
+        del grads
+
+
+@every_layer
+def test_one_sample_without_a_batch(case):
+    if not case.single:
+        return
+    m = flux.testmode(case.layer())
+    y = arrays(run(m, case))
+    for i in range(case.inputs[0].shape[0]):
+        near(arrays(run(m, case, tuple(a[i] for a in case.inputs))), [a[i] for a in y])
+
+
+@every_layer
+def test_modes(case):
+    m = case.layer()
+    for f, value in ((flux.testmode, False), (flux.trainmode, True)):
+        assert f(m) is m
+        assert all(part.active is value for part in m.modules())
+    flux.testmode(m)
+    sd, y = m.state_dict(), run(m, case)
+    with flux.record():
+        same(run(m, case), y)
+    assert flux.testmode(m, "auto") is m
+    assert all(part.active is None for part in m.modules())
+    same(run(m, case), y)
+    with flux.record(), flux.no_grad():
+        same(run(m, case), y)
+    for k, v in m.state_dict().items():
+        np.testing.assert_array_equal(v, sd[k])
+
+
+@every_layer
+def test_outputsize_agrees_and_changes_nothing(case):
+    m = case.layer()
+    if case.call:
+        return
+    sd = m.state_dict()
+    shapes = mapped(case.inputs, lambda a: np.shape(a))
+    y = run(m, case)
+    flux.reset(m)
+    integer = case.inputs[0].dtype.kind == "i" if not isinstance(case.inputs[0], tuple) else False
+    size = flux.outputsize(m, *shapes, dtype=int if integer else np.float32)
+    wanted = mapped(tuple(y), lambda t: t.shape) if isinstance(y, tuple) else y.shape
+    assert size == wanted
+    for k, v in m.state_dict().items():
+        np.testing.assert_array_equal(v, sd[k])
+
+
+@every_layer
+def test_gradients_have_the_structure_of_the_layer(case):
+    m = case.layer()
+
+    def value(m):
+        return sum((t * t).sum() for t in outputs(run(m, case)))
+
+    grads = flux.gradient(value, m)
+    if not m.parameters():
+        assert grads is None
+        return
+    for path, p in m.named_parameters():
+        g = grads
+        for part in path.split("."):
+            g = g[int(part)] if part.isdigit() else getattr(g, part)
+        assert type(g) is np.ndarray
+        assert g.shape == p.shape
+        assert g.dtype == p.dtype
+        assert np.isfinite(g).all()
+        assert p.grad is None
+    opt = flux.setup(flux.Descent(1e-3), m)
+    before = float(value(m))
+    flux.update(opt, m, grads)
+    assert np.isfinite(before)
