@@ -19,7 +19,7 @@
 #define __device__ __attribute__((unused))
 #define __host__
 #define __forceinline__ inline
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__)
 #define UNSEEN __attribute__((no_sanitize("thread"), noinline))
 extern "C" { void* __tsan_get_current_fiber(); void* __tsan_create_fiber(unsigned); void __tsan_destroy_fiber(void*);
              void __tsan_switch_to_fiber(void*, unsigned); void __tsan_acquire(void*); void __tsan_release(void*); }
@@ -36,7 +36,8 @@ namespace emu {
 struct dim3 { unsigned x, y, z; };
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 struct Line { const char* file; int line; };            // of the kernel's text, for reports
-struct Fiber { ucontext_t ctx; char* stack; dim3 tid; unsigned warp; State state; void* tsan; uint64_t slot; Line at; };
+struct Context { ucontext_t first; void* jump[5]; bool begun; };
+struct Fiber { Context ctx; char* stack; dim3 tid; unsigned warp; State state; void* tsan; uint64_t slot; Line at; };
 struct Place { const void* key; int offset; unsigned block; };
 constexpr int ARENA = 48 << 10;                        // what every GPU gives a block
 constexpr size_t STACK = 1 << 16;
@@ -46,7 +47,7 @@ inline char *arenas, *arena;
 inline unsigned n_fibers;
 inline int n_shared, shared_top;
 inline dim3 grid, block, bid;
-inline ucontext_t home;
+inline Context home;
 inline void *home_tsan, *body_arg, (*body)(void*);
 struct Gates { char block, warp[32]; };                // what TSan knows a barrier by: every block has its own
 inline Gates *gates;
@@ -59,6 +60,18 @@ UNSEEN inline dim3 tid() { return cur->tid; }
 UNSEEN inline dim3 bdim() { return block; }
 UNSEEN inline dim3 gdim() { return grid; }
 UNSEEN inline dim3 bix() { return bid; }
+// From one fiber to another. swapcontext would ask the system about signals each time; so it only begins them.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wclobbered"           // nothing is used after the jump
+__attribute__((noinline, no_sanitize("address", "thread", "undefined"))) inline void switch_to(Context& from, Context& to) {
+    if (__builtin_setjmp(from.jump)) return;
+    from.begun = true;
+    if (to.begun) __builtin_longjmp(to.jump, 1);
+    setcontext(&to.first);
+}
+#else
+inline void switch_to(Context& from, Context& to) { swapcontext(&from.first, &to.first); }
+#endif
 UNSEEN inline void leave(State s, Line at, bool orders = true) {    // to the scheduler, until it lets us on
     Fiber* f = cur;
     f->at = at;
@@ -67,10 +80,10 @@ UNSEEN inline void leave(State s, Line at, bool orders = true) {    // to the sc
     f->state = s;
     if (orders) __tsan_release(gate);
     __tsan_switch_to_fiber(home_tsan, 1);              // 1: the switch itself orders nothing
-    swapcontext(&f->ctx, &home);
+    switch_to(f->ctx, home);
     if (orders) __tsan_acquire(gate);
 }
-UNSEEN inline void enter() { body(body_arg); leave(DONE, {}); }
+UNSEEN inline void enter() { for (;;) { body(body_arg); leave(DONE, {}); } }   // one block after another
 UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in every block's arena, NaN at first
     int i = 0;
     while (i < n_shared && shared_places[i].key != key) ++i;
@@ -85,9 +98,6 @@ UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in
     p.block = bid.x;
     return arena + p.offset;
 }
-#ifndef __clang__
-#pragma GCC diagnostic ignored "-Wclobbered"           // getcontext returns once here
-#endif
 UNSEEN inline void forget_fibers() {                   // and so what they did: TSan gives their numbers to others
     for (unsigned i = 0; i < n_tsan_fibers; ++i) __tsan_destroy_fiber(tsan_fibers[i]);
     n_tsan_fibers = 0;
@@ -96,13 +106,8 @@ UNSEEN inline void run_block(bool backwards) {
     if (n_tsan_fibers + n_fibers > MOST_TSAN_FIBERS) forget_fibers();
     arena = arenas + (size_t)bid.x * ARENA;
     for (unsigned i = 0; i < n_fibers; ++i) {
-        Fiber& f = fibers[i];
-        getcontext(&f.ctx);
-        f.ctx.uc_stack.ss_sp = f.stack;
-        f.ctx.uc_stack.ss_size = STACK;
-        makecontext(&f.ctx, enter, 0);
-        f.tsan = tsan_fibers[n_tsan_fibers++] = __tsan_create_fiber(0);
-        f.state = READY;
+        fibers[i].tsan = tsan_fibers[n_tsan_fibers++] = __tsan_create_fiber(0);
+        fibers[i].state = READY;
     }
     for (;;) {
         for (unsigned i = 0; i < n_fibers; ++i) {
@@ -110,7 +115,7 @@ UNSEEN inline void run_block(bool backwards) {
             if (f.state != READY) continue;
             cur = &f;
             __tsan_switch_to_fiber(f.tsan, 1);
-            swapcontext(&home, &f.ctx);
+            switch_to(home, f.ctx);
         }
         unsigned at[4] = {}, in_warp[32] = {}, freed = 0;
         for (unsigned i = 0; i < n_fibers; ++i) { ++at[fibers[i].state]; in_warp[fibers[i].warp] += fibers[i].state == AT_WARP; }
@@ -140,6 +145,12 @@ template <class F> void launch(dim3 blocks, dim3 threads, bool backwards, F f) {
         fibers[i].tid = {i % threads.x, i / threads.x, 0};
         fibers[i].warp = i / 32;
         fibers[i].stack = (char*)std::malloc(STACK);
+        ucontext_t& first = fibers[i].ctx.first;
+        fibers[i].ctx.begun = false;
+        getcontext(&first);
+        first.uc_stack.ss_sp = fibers[i].stack;
+        first.uc_stack.ss_size = STACK;
+        makecontext(&first, enter, 0);
     }
     for (unsigned i = 0; i < grid.x; ++i) { bid = {backwards ? grid.x - 1 - i : i, 0, 0}; run_block(backwards); }
     __tsan_acquire(&end_gate);                         // a launch's end orders its blocks; they do not order each other

@@ -1,12 +1,14 @@
-// pooling.cu -- max and mean over windows, and their gradients (minitorch_flux/ops/pooling.py).
+// pooling.cu -- maximum, mean and p-norm over windows, and their gradients (minitorch_flux/ops/pooling.py).
 //
 //   max_pool_forward    y[p] = max over k of x[p s - pad + k d], arg[p] = its place in the plane: the first one's, the
 //                       first NaN's if there is one, -1 where no tap is inside
 //   max_pool_backward   dx[i] = sum of dy[p] over all p with arg[p] = i
 //   mean_pool_forward   y[p] = sum over k of x[p s - pad + k d] / count[p], zero outside
 //   mean_pool_backward  dx[i] = sum of dy[p] / count[p] over all p and k with p s - pad + k d = i
+//   lp_pool_forward     y[p] = (sum over k of |x[p s - pad + k d]|^power)^(1 / power), zero outside
+//   lp_pool_backward    dx[i] = |x[i]|^(power - 1) sign(x[i]) times the sum of g[p] over all p and k with p s - pad + k d = i
 //
-// x is [planes, D, H, W], y, arg and dy are [planes, OD, OH, OW], count is [OD, OH, OW]. All outputs are written (=).
+// x is [planes, D, H, W], y, arg, dy and g are [planes, OD, OH, OW], count is [OD, OH, OW]. All outputs are written (=).
 // A row is `lines` lines of the output. The gradients gather: a line of dx looks for the windows that cover it, so no
 // two rows meet. Constants of a build: the window's width KW, its stride SW and its dilation DW along the width.
 #include "vectors.h"
@@ -15,6 +17,12 @@
 // constants: KW=3 SW=3 DW=2
 
 DEVICE int ceil_div(int a, int b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
+
+// |v|^power of every number
+DEVICE Vec powers(Vec v, ACC power) {
+    if (power == 2) return v * v;
+    return vec_each(v, [power](ACC a) { return f_pow(f_fabs(a), power); });
+}
 
 #ifdef KW
 struct Input { int D, H, W, KD, KH, d0, h0, dd, dh; };       // its sizes, and where the windows of a line begin
@@ -61,7 +69,25 @@ KERNEL(max_pool_forward)(const T* __restrict__ x, T* __restrict__ y, int* __rest
     }
 }
 
-KERNEL(mean_pool_forward)(const T* __restrict__ x, const T* __restrict__ count, T* __restrict__ y, long long planes, int D, int H,
+// The sum over the windows of n pixels from j on of each pixel's term.
+#ifdef KW
+template <class Term> DEVICE Vec sum_of_windows(const T* __restrict__ plane, Input s, int j, int OW, int pw, Term term) {
+    Vec sum = Vec{};
+    for (int kd = 0, d = s.d0; kd < s.KD; ++kd, d += s.dd) {
+        if (d < 0 || d >= s.D) continue;
+        for (int kh = 0, h = s.h0; kh < s.KH; ++kh, h += s.dh) {
+            if (h < 0 || h >= s.H) continue;
+            UNROLL for (int kw = 0; kw < KW; ++kw) {
+                const int w = j * SW - pw + kw * DW, end = ceil_div(s.W - w, SW);
+                sum += term(vec_load_every<SW>(plane + (d * s.H + h) * s.W + w, ceil_div(-w, SW), end < OW - j ? end : OW - j));
+            }
+        }
+    }
+    return sum;
+}
+#endif
+
+KERNEL(mean_pool_forward)(const T* __restrict__ x, const ACC* __restrict__ count, T* __restrict__ y, long long planes, int D, int H,
                           int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
                           int lines) {
     const int tiles = (OH + lines - 1) / lines;
@@ -69,20 +95,28 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const T* __restrict__ count, 
         const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* plane = x + r / tiles / OD * D * H * W;
         for (int oh = tile * lines; oh < last; ++oh) {
+            const Input s = {D, H, W, KD, KH, od * sd - pd, oh * sh - ph, dd, dh};
             const long long to = (r / tiles * OH + oh) * OW;
             VECTORS(j, OW, 1) {
-                Vec sum = Vec{};
-                for (int kd = 0, d = od * sd - pd; kd < KD; ++kd, d += dd) {
-                    if (d < 0 || d >= D) continue;
-                    for (int kh = 0, h = oh * sh - ph; kh < KH; ++kh, h += dh) {
-                        if (h < 0 || h >= H) continue;
-                        UNROLL for (int kw = 0; kw < KW; ++kw) {
-                            const int w = j * SW - pw + kw * DW, end = ceil_div(W - w, SW);
-                            sum += vec_load_every<SW>(plane + (d * H + h) * W + w, ceil_div(-w, SW), end < OW - j ? end : OW - j);
-                        }
-                    }
-                }
+                const Vec sum = sum_of_windows(plane, s, j, OW, pw, [](Vec v) { return v; });
                 vec_store(y + to + j, sum / vec_load(count + (od * OH + oh) * OW + j, OW - j), OW - j);
+            }
+        }
+    }
+}
+
+KERNEL(lp_pool_forward)(const T* __restrict__ x, T* __restrict__ y, long long planes, int D, int H, int W, int OD, int OH, int OW,
+                        int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw, int lines, ACC power) {
+    const int tiles = (OH + lines - 1) / lines;
+    ROWS(r, planes * OD * tiles, lines * OW * KD * KH * KW) {
+        const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
+        const T* plane = x + r / tiles / OD * D * H * W;
+        for (int oh = tile * lines; oh < last; ++oh) {
+            const Input s = {D, H, W, KD, KH, od * sd - pd, oh * sh - ph, dd, dh};
+            const long long to = (r / tiles * OH + oh) * OW;
+            VECTORS(j, OW, 1) {
+                const Vec sum = sum_of_windows(plane, s, j, OW, pw, [power](Vec v) { return powers(v, power); });
+                vec_store(y + to + j, vec_each(sum, [power](ACC v) { return power == 2 ? f_sqrt(v) : f_pow(v, 1 / power); }), OW - j);
             }
         }
     }
@@ -90,10 +124,11 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const T* __restrict__ count, 
 
 // The gradients: lane i of a line of dx owns the SW pixels from i SW - pw on; tap kw of window o meets the one with the
 // number kw DW % SW for o = i - kw DW / SW. `given(at, from, to, w)` is what the windows from number `at` of the plane on give
-// to the pixels w, w + SW, ..., if from <= lane < to.
+// to the pixels w, w + SW, ..., if from <= lane < to; `finish(sum, w)` makes of its sums the gradient of these pixels.
 #ifdef KW
 struct Windows { int OD, OH, OW, KD, KH, sd, sh, dd, dh; };
-template <class Given> DEVICE void sum_of_given(T* __restrict__ line, int W, Windows s, int d, int h, int pw, Given given) {
+template <class Given, class Finish>
+DEVICE void sum_of_given(T* __restrict__ line, int W, Windows s, int d, int h, int pw, Given given, Finish finish) {
     VECTORS(i, (W - 1 + pw) / SW + 1, 1) {
         Vec sum[SW];
         UNROLL for (int f = 0; f < SW; ++f) sum[f] = Vec{};
@@ -109,6 +144,7 @@ template <class Given> DEVICE void sum_of_given(T* __restrict__ line, int W, Win
                 }
             }
         }
+        UNROLL for (int f = 0; f < SW; ++f) sum[f] = finish(sum[f], i * SW + f - pw);
         vec_store_every<SW>(line + i * SW - pw, sum, pw - i * SW, W + pw - i * SW);
     }
 }
@@ -125,12 +161,16 @@ struct Winners {                                    // of a line of pixels that 
 };
 struct Shares {
     const T* dy;
-    const T* count;
+    const ACC* count;
     DEVICE_MEMBER Vec operator()(int at, int from, int to, int) const {
         const VecInt inside = (vec_index() >= from) & (vec_index() < to);
         const Vec n = vec_load(count + at, from, to);
         return vec_load(dy + at, from, to) / (inside ? n : Vec{} + 1);
     }
+};
+struct Whole {
+    const T* g;
+    DEVICE_MEMBER Vec operator()(int at, int from, int to, int) const { return vec_load(g + at, from, to); }
 };
 #endif
 
@@ -144,12 +184,12 @@ KERNEL(max_pool_backward)(const T* __restrict__ dy, const int* __restrict__ arg,
         const long long first = r / tiles / D * OD * OH * OW;
         for (int h = tile * lines; h < last; ++h) {
             const Winners winners = {dy + first, arg + first, (d * H + h) * W};
-            sum_of_given(dx + (r / tiles * H + h) * W, W, s, d + pd, h + ph, pw, winners);
+            sum_of_given(dx + (r / tiles * H + h) * W, W, s, d + pd, h + ph, pw, winners, [](Vec v, int) { return v; });
         }
     }
 }
 
-KERNEL(mean_pool_backward)(const T* __restrict__ dy, const T* __restrict__ count, T* __restrict__ dx, long long planes, int D,
+KERNEL(mean_pool_backward)(const T* __restrict__ dy, const ACC* __restrict__ count, T* __restrict__ dx, long long planes, int D,
                            int H, int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph,
                            int pw, int lines) {
     const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};
@@ -158,6 +198,28 @@ KERNEL(mean_pool_backward)(const T* __restrict__ dy, const T* __restrict__ count
         const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
         const Shares shares = {dy + r / tiles / D * OD * OH * OW, count};
         for (int h = tile * lines; h < last; ++h)
-            sum_of_given(dx + (r / tiles * H + h) * W, W, s, d + pd, h + ph, pw, shares);
+            sum_of_given(dx + (r / tiles * H + h) * W, W, s, d + pd, h + ph, pw, shares, [](Vec v, int) { return v; });
+    }
+}
+
+KERNEL(lp_pool_backward)(const T* __restrict__ g, const T* __restrict__ x, T* __restrict__ dx, long long planes, int D, int H, int W,
+                         int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw, int lines,
+                         ACC power) {
+    const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};
+    const int tiles = (H + lines - 1) / lines;
+    ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
+        const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
+        const Whole whole = {g + r / tiles / D * OD * OH * OW};
+        for (int h = tile * lines; h < last; ++h) {
+            const T* line = x + (r / tiles * H + h) * W;
+            sum_of_given(dx + (r / tiles * H + h) * W, W, s, d + pd, h + ph, pw, whole, [line, W, power](Vec sum, int w) {
+                const Vec v = vec_load_every<SW>(line + w, ceil_div(-w, SW), ceil_div(W - w, SW));
+                if (power == 2) return Vec(sum * v);
+                return Vec(sum * vec_each(v, [power](ACC a) {
+                    const ACC size = f_pow(f_fabs(a), power - 1);
+                    return a > 0 ? size : a < 0 ? -size : a;
+                }));
+            });
+        }
     }
 }

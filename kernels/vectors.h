@@ -19,10 +19,10 @@
 //   VecPart<S> part(from, to)             the numbers from..to-1 of S registers, worked out once for many of
 //   vec_load(p, part, v)                  v[f][l] = p[l S + f] of the part, 0 elsewhere;  reads nothing else
 //   vec_store(p, v, part)                 p[l S + f] = v[f][l] of the part
-//   VecPart<S>(from, to)                  the numbers from..to-1 of S registers, worked out once for many of
-//   vec_load(p, part, v)                  v[f][l] = p[l S + f] of the part, 0 elsewhere;  reads nothing else
-//   vec_store(p, v, part)                 p[l S + f] = v[f][l] of the part
+//   vec_each(v, f)                        f(number) for each, one after the other
 //   vec_sum(v)                            the sum of all
+//
+// Pointers are to ACC, or to what is stored in fewer bits: a register of 16-bit floats is converted in one step.
 #define VEC_PARTS(n, m) (((n) * (m) + VEC_FREE - 1) / VEC_FREE)
 #define VEC_SPLIT(n, m) (((n) + VEC_PARTS(n, m) - 1) / VEC_PARTS(n, m))
 #ifdef FLUX_CPU
@@ -100,6 +100,7 @@ DEVICE void vec_store(ACC* p, Vec v, VecMask m) {
 DEVICE Vec vec_load(const ACC* p, int from, int to) { return vec_load(p, vec_mask(from, to)); }
 DEVICE void vec_store(ACC* p, Vec v, int from, int to) { vec_store(p, v, vec_mask(from, to)); }
 DEVICE Vec vec_load(const ACC* p) { return *(const Vec*)p; }
+#include "halves.h"
 template <class E> DEVICE Vec vec_load(const E* p) { return vec_load(p, 0, VL); }
 template <class E> DEVICE Vec vec_load(const E* p, int n) { return vec_load(p, 0, n); }
 template <class E> DEVICE void vec_store(E* p, Vec v, int n) { vec_store(p, v, 0, n); }
@@ -165,6 +166,10 @@ template <int S> DEVICE void vec_store(ACC* p, const Vec (&v)[S], const VecPart<
         for (int k = 0; k < S * VL; ++k) a[k / VL][k % VL] = v[k % S][k / S];
     UNROLL for (int i = 0; i < S; ++i) vec_store(p + i * VL, a[i], part.mask[i]);
 }
+template <class F> DEVICE Vec vec_each(Vec v, F f) {
+    for (int l = 0; l < VL; ++l) v[l] = f(v[l]);
+    return v;
+}
 DEVICE ACC vec_sum(Vec v) {
     UNROLL for (int half = VL / 2; half; half /= 2) v += vec_shuffle(v, v, vec_index() + half);
     return v[0];
@@ -177,11 +182,11 @@ typedef ACC Vec;
 typedef int VecInt;
 DEVICE VecInt vec_index() { return 0; }
 DEVICE Vec vec_load(const T* p) { return ACC(*p); }
-DEVICE Vec vec_load(const T* p, int) { return ACC(*p); }
-DEVICE Vec vec_load(const T* p, int from, int to) { return from <= 0 && to > 0 ? ACC(*p) : ACC(0); }
-template <int S> DEVICE Vec vec_load_every(const T* p, int from, int to) { return vec_load(p, from, to); }
+template <class E> DEVICE Vec vec_load(const E* p, int) { return ACC(*p); }
+template <class E> DEVICE Vec vec_load(const E* p, int from, int to) { return from <= 0 && to > 0 ? ACC(*p) : ACC(0); }
+template <int S, class E> DEVICE Vec vec_load_every(const E* p, int from, int to) { return vec_load(p, from, to); }
 DEVICE VecInt vec_load_int(const int* p, int from, int to) { return from <= 0 && to > 0 ? *p : 0; }
-DEVICE void vec_store(T* p, Vec v, int) { *p = T(v); }
+template <class E> DEVICE void vec_store(E* p, Vec v, int) { *p = E(v); }
 DEVICE void vec_store_int(int* p, VecInt v, int) { *p = v; }
 template <int S> DEVICE void vec_store_every(T* p, const Vec (&v)[S], int from, int to) {
     for (int f = 0; f < S; ++f) if (f >= from && f < to) p[f] = T(v[f]);
@@ -197,5 +202,6 @@ template <int S> DEVICE void vec_load(const T* p, const VecPart<S>& part, Vec (&
 template <int S> DEVICE void vec_store(T* p, const Vec (&v)[S], const VecPart<S>& part) {
     UNROLL for (int f = 0; f < S; ++f) if (f >= part.from && f < part.to) p[f] = T(v[f]);
 }
+template <class F> DEVICE Vec vec_each(Vec v, F f) { return f(v); }
 DEVICE ACC vec_sum(Vec v) { return v; }
 #endif

@@ -263,8 +263,10 @@ from .spelling import missing_name, teach
 if TYPE_CHECKING:  # imported when first used: training needs files, progress bars and data sets, a layer does not
     from . import data, models, onnx, schedules
     from .autograd.checker import CheckError, check
+    from .capturing import CaptureError, capture
     from .data import DataLoader, onecold, onehot, onehotbatch, splitobs
     from .files import FileError, load, load_checkpoint, save, save_checkpoint
+    from .models import layers as Layers
     from .training import (
         Callback,
         Checkpoint,
@@ -310,6 +312,7 @@ __all__ = [
     "Buffer",
     "CSVLog",
     "Callback",
+    "CaptureError",
     "Chain",
     "CheckError",
     "Checkpoint",
@@ -341,6 +344,7 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "LayerNormV2",
+    "Layers",
     "Lion",
     "LpPool",
     "MaxPool",
@@ -407,6 +411,7 @@ __all__ = [
     "bitwise_xor",
     "broadcast_to",
     "build",
+    "capture",
     "cat",
     "cbrt",
     "ceil",
@@ -630,6 +635,7 @@ __all__ = [
 _LATER = {
     "CSVLog": "training",
     "Callback": "training",
+    "CaptureError": "capturing",
     "CheckError": "autograd.checker",
     "Checkpoint": "training",
     "DataLoader": "data",
@@ -637,12 +643,14 @@ _LATER = {
     "Evaluate": "training",
     "FileError": "files",
     "JSONLog": "training",
+    "Layers": "models",
     "Progress": "training",
     "Schedule": "training",
     "StopOnNonFinite": "training",
     "StopOnSignal": "training",
     "TrainState": "training",
     "accuracy": "training",
+    "capture": "capturing",
     "check": "autograd.checker",
     "confusion_matrix": "training",
     "data": ".",
@@ -664,7 +672,12 @@ _LATER = {
 
 
 def _taught(value: Any) -> Any:
-    return teach(value) if isinstance(value, FunctionType) else value
+    if not isinstance(value, FunctionType):
+        return value
+    taught = teach(value)
+    if taught is not value:
+        taught.__module__ = __name__  # where pickles find it
+    return taught
 
 
 for _name, _value in list(globals().items()):

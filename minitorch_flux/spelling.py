@@ -155,6 +155,7 @@ def known_keywords(function: Callable[..., Any]) -> frozenset[str] | None:
     return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else frozenset(parameters)
 
 
+@functools.cache  # two names of a function are one object
 def teach(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` with an error that gives our spelling for a foreign keyword."""
     known = known_keywords(function)

@@ -1,6 +1,7 @@
 """Names of other frameworks: errors that give ours."""
 
 import inspect
+import pickle
 import re
 
 import numpy as np
@@ -9,10 +10,6 @@ import pytest
 import minitorch_flux as flux
 from minitorch_flux.spelling import KEYWORDS, NAMES, check_keywords, known_keywords, missing_name, teach
 
-LATER = {"ConvTranspose", "AdaptiveMaxPool", "AdaptiveMeanPool", "BatchNorm", "InstanceNorm", "Dropout", "MultiHeadAttention",
-         "GlobalMeanPool"}
-"""Layers that a later issue brings."""
-
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_foreign_name_is_answered_with_a_public_one(name):
@@ -20,7 +17,7 @@ def test_every_foreign_name_is_answered_with_a_public_one(name):
     with pytest.raises(AttributeError, match=rf"minitorch_flux has no '{name}': it is spelled {re.escape(NAMES[name])} here"):
         getattr(flux, name)
     first = re.match(r"[\w.]+", NAMES[name]).group()
-    if first in LATER or name == "params":
+    if name == "params":
         return
     value = flux
     for part in first.split("."):
@@ -39,6 +36,14 @@ def test_every_foreign_keyword_is_answered(keyword):
     with pytest.raises(TypeError, match=rf"^f: `{keyword}=` is spelled .+ here$"):
         check_keywords("f", [keyword], ["x"])
     check_keywords("f", [keyword], ["x", keyword])  # a function may have it all the same
+
+
+def test_public_functions_are_one_object_under_all_their_names_and_in_pickles():
+    assert flux.cat is flux.concatenate
+    functions = {name: f for name in flux.__all__ if inspect.isfunction(f := getattr(flux, name))}
+    assert len(functions) > 50
+    for f in functions.values():
+        assert pickle.loads(pickle.dumps(f)) is f
 
 
 def test_our_own_spellings_are_not_foreign():

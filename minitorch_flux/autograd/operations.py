@@ -32,17 +32,17 @@ import numpy as np
 from ..backend import (
     PLAIN_DTYPES,
     ArrayFunction,
+    array_module,
     as_array,
     is_array,
     is_float,
     is_number,
     is_view,
-    outline_of,
     read_only,
     refuse_complex,
 )
 from .node import Node, TapeError, checksum_of, next_order
-from .recording import OFF, state
+from .recording import state
 from .tensors import Tensor
 
 OPERATIONS: dict[str, Operation] = {}
@@ -105,8 +105,8 @@ class Operation:
                 arrays.append(x.data)
             else:
                 arrays.append(_plain_input(x, self.name))
-        if level < OFF:
-            arrays = [outline_of(a) for a in arrays]
+        if (adopt := state.adopt) is not None:
+            arrays = adopt(inputs, arrays)
         result = self.forward(*arrays, **static)
         if self.outputs != 1:
             return self._outputs(result, inputs, arrays, static, recorded, level)
@@ -298,7 +298,7 @@ def _plain_input(x: Any, name: str) -> Any:
 
 
 def _as_output(y: Any) -> Any:
-    return y if is_array(y) else np.asarray(y)
+    return y if is_array(y) else array_module(y).asarray(y)
 
 
 def _as_array(x: Any) -> Any:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from ..backend import outline_scopes, use_kernels
+from ..backend import outline_of, outline_scopes, use_kernels
 
 OUTLINE, OFF, PLAIN, RECORDING = -1, 0, 1, 2
 
@@ -28,6 +29,8 @@ class _State(threading.local):
     debug = False
     scope: Scope | None = None
     journal: list[Callable[[], None]] | None = None
+    adopt: Callable[[Any, Any], list[Any]] | None = None
+    """What puts stand-ins in the places of an operation's arrays: outlines, or the tracers of a captured step."""
 
     def __init__(self) -> None:  # runs once in every thread
         self.before: list[int] = []  # the levels around the scopes that are open, the outermost first
@@ -75,8 +78,12 @@ def no_grad() -> at_level:
 @contextmanager
 def outlining() -> Iterator[None]:
     """``with outlining():`` operations work on outlines: they follow shapes and dtypes and compute nothing."""
-    with outline_scopes, use_kernels(False), at_level(OUTLINE):
-        yield
+    before, state.adopt = state.adopt, lambda inputs, arrays: [outline_of(a) for a in arrays]
+    try:
+        with outline_scopes, use_kernels(False), at_level(OUTLINE):
+            yield
+    finally:
+        state.adopt = before
 
 
 def is_outlining() -> bool:

@@ -64,6 +64,9 @@ class Gradients:
     def _parts(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_indexed"}
 
+    def _mapped(self, f: Callable[[Any], Any]) -> Gradients:
+        return Gradients({k: f(v) for k, v in self._parts().items()}, self._indexed, self._attributes)
+
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return getattr(self, key)

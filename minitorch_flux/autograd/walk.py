@@ -129,7 +129,7 @@ def own(found: Found, given: Iterable[Any] = ()) -> Found:
     seen = {id(a) for a in given}
     for leaf, g in found.items():
         if not is_array(g):
-            g = np.asarray(g)  # NumPy's arithmetic turns arrays without axes into scalars
+            g = array_module(g).asarray(g)  # NumPy's arithmetic turns arrays without axes into scalars
         elif id(g) in seen or not is_whole(g) or not getattr(g.flags, "writeable", True):
             g = g.copy()
         seen.add(id(g))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import outlines
+from . import outlines, tracers
 from .dtypes import is_number
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -23,6 +23,9 @@ INSTALL_CUPY = "pip install 'minitorch-flux[gpu]'"
 
 PLAIN_DTYPES = frozenset(np.dtype(code) for code in "?bBhHiIlLqQefdg")
 """Real numbers in this machine's byte order: what kernels and ops take as it is."""
+
+
+_ON_CPU = (np.ndarray, outlines.Outline, tracers.Tracer)
 
 
 class DeviceError(RuntimeError):
@@ -45,6 +48,10 @@ def array_module(*arrays: Any) -> ModuleType:
         for a in arrays:
             if type(a) is outlines.Outline:
                 return outlines.outlines  # type: ignore[return-value]
+            if type(a) is tracers.Tracer:
+                return tracers.traced  # type: ignore[return-value]
+        if tracers.state.recorder is not None:
+            return tracers.traced  # type: ignore[return-value]
     return np
 
 
@@ -52,13 +59,15 @@ def is_array(x: Any) -> bool:
     """True for a NumPy or CuPy array, or the outline of one (not for a Tensor, a number or a list)."""
     if isinstance(x, np.ndarray) or type(x) is outlines.Outline:
         return True
+    if type(x) is tracers.Tracer:
+        return not x.scalar
     cupy = _loaded_cupy()
     return cupy is not None and isinstance(x, cupy.ndarray)
 
 
 def device_of(x: Array) -> str:
     """``"cpu"`` or ``"cuda:0"``, ``"cuda:1"``, ... for an array."""
-    return "cpu" if isinstance(x, np.ndarray | outlines.Outline) else f"cuda:{x.device.id}"
+    return "cpu" if isinstance(x, _ON_CPU) else f"cuda:{x.device.id}"
 
 
 def address_of(x: Array) -> int:
@@ -77,7 +86,7 @@ def as_array(x: Any, like: Array | None = None) -> Array:
         return x
     if is_array(x):
         return _plain_array(x)
-    a = np.asarray(x)
+    a = array_module(x).asarray(x)
     if a.dtype.kind not in "fiubc":
         raise TypeError(f"cannot make an array of {type(x).__name__}: {x!r:.80}")
     xp = array_module(like)
@@ -97,6 +106,8 @@ def _plain_array(x: Array) -> Array:
 
 def is_view(y: Array, x: Array) -> bool:
     """Whether ``y``, which was made from ``x``, is its memory (else a copy)."""
+    if type(y) is tracers.Tracer:
+        y, x = y.array, getattr(x, "array", x)
     base = y.base
     return y is x or (base is not None and (base is x or base is x.base))
 
@@ -113,7 +124,7 @@ def same_device(name: str, arrays: tuple[Any, ...]) -> None:
     """Raise DeviceError, naming both arguments, when arrays live on different devices."""
     first = None
     for i, a in enumerate(arrays):
-        if not is_array(a) or type(a) is outlines.Outline:
+        if not is_array(a) or type(a) in (outlines.Outline, tracers.Tracer):
             continue
         if first is None:
             first = (i, a)
@@ -157,7 +168,7 @@ def to_device(x: Array, device: str) -> Array:
     """The array on ``device``: itself when it already lives there, a copy otherwise."""
     index = parse_device(device)
     if index is None:
-        return x if isinstance(x, np.ndarray | outlines.Outline) else x.get()
+        return x if isinstance(x, _ON_CPU) else x.get()
     cupy = find_cupy()
     count = cupy.cuda.runtime.getDeviceCount()
     if index >= count:

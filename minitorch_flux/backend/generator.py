@@ -32,6 +32,9 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, DeviceError, device_of
+from .outlines import scopes as stand_ins
+from .tracers import refuse_capture
+from .tracers import state as tracing
 
 # One lock for all generators, held for an addition: a generator is two integers and copies as such.
 _lock = threading.Lock()
@@ -70,6 +73,11 @@ class Generator:
 
     def reserve(self, blocks: int) -> tuple[int, int]:
         """``(key, counter)`` of the next ``blocks`` blocks of four words, which are this call's."""
+        if stand_ins.count and tracing.recorder is not None:
+            return tracing.recorder.reserve(self, blocks)
+        return self._take(blocks)
+
+    def _take(self, blocks: int) -> tuple[int, int]:
         with _lock:
             first = self.counter
             self.counter = (first + blocks) % (1 << 64)
@@ -81,6 +89,7 @@ class Generator:
         It uses up one block, whatever is drawn from it. Its numbers are those of the installed
         NumPy, which announces the rare changes (NEP 19).
         """
+        refuse_capture("a draw on the host (a shuffle, an initialiser)", "draw outside and pass the numbers as an array")
         return np.random.Generator(np.random.Philox(key=np.array(self.reserve(1), np.uint64)))
 
     def permutation(self, n: int) -> np.ndarray:
@@ -102,6 +111,7 @@ class Generator:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict()`` was taken (integers, or integer arrays of no axes)."""
+        refuse_capture("setting or seeding a generator", "seed before the call")
         if set(state) != {"key", "counter"}:
             raise KeyError(f"Generator: the state needs exactly 'key' and 'counter', got {sorted(state)}")
         key, counter = _uint64(state["key"], "key"), _uint64(state["counter"], "counter")
@@ -142,6 +152,7 @@ def resolve_rng(rng: Any = None, like: Array | None = None) -> Generator:
     if isinstance(rng, Generator):
         return rng
     if isinstance(rng, np.random.Generator):
+        refuse_capture("a draw from a numpy.random.Generator", "give rng= a flux.Generator(seed), which draws anew at each replay")
         if like is not None and device_of(like) != "cpu":
             raise DeviceError(
                 "rng= is a numpy.random.Generator, which serves CPU arrays only, but the array "

@@ -123,7 +123,8 @@ def _method(name: str, in_place: bool) -> Any:
     function = getattr(np.ndarray, name)
 
     def method(self: Tracer, *args: Any, **keywords: Any) -> Any:
-        return self.recorder.run(function, (self, *args), keywords, written=(self,) if in_place else ())
+        result = self.recorder.run(function, (self, *args), keywords, written=(self,) if in_place else ())
+        return None if in_place else result
 
     method.__name__, method.__doc__ = name, f"As numpy.ndarray's ``{name}``."
     return method
@@ -226,7 +227,11 @@ def _converted(function: Any, x: Any, *args: Any, **keywords: Any) -> Any:
 traced = _Traced()
 
 
+def is_live(x: Any) -> bool:
+    """Whether ``x`` is a number of a captured step, or a tuple that holds one."""
+    return type(x) is Live or (type(x) is tuple and any(map(is_live, x)))
+
+
 def is_traced(x: Any) -> bool:
-    """Whether ``x`` is a Tracer or a Live, or a tuple that holds one."""
-    kind = type(x)
-    return kind is Tracer or kind is Live or (kind is tuple and any(map(is_traced, x)))
+    """Whether ``x`` is an array or a number of a captured step."""
+    return type(x) is Tracer or type(x) is Live

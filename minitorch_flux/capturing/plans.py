@@ -13,18 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..backend import empty
-from .nested import mapped
-from .programs import program
-from .recorder import Call, Recorder, Slot, Storage
+from .programs import Changed, may_change, program
+from .recorder import Call, Recorder, Slot, Storage, slots_of
+from .states import State
 
 ALIGNMENT = 64
-
-
-def slots_of(x: Any) -> list[Slot]:
-    """The slots in a nested value."""
-    found: list[Slot] = []
-    mapped(x, lambda v: found.append(v) if type(v) is Slot else None)
-    return found
 
 
 def place(storages: Sequence[Storage]) -> tuple[list[int], int]:
@@ -62,10 +55,25 @@ class Plan:
         self.inputs = [s.array for s in inputs]
         self.calls = len(calls)
         self.program = program(calls)
-        self.checks = any(c.answer is not None or c.outs for c in calls)
-        self.written = list(recorder.written.values())
-        self.drawn = list(recorder.drawn.values())
-        self.keepers = list(recorder.keepers.values())
+        self.state = State(*[[x for x, _ in found.values()] for found in (recorder.written, recorder.drawn, recorder.keepers)])
+        """What the step changes beyond its own memory."""
+        self.at_risk = _at_risk(recorder)
+
+    def run(self, arrays: Sequence[Any]) -> None:
+        """Replay the step with these inputs. Where it raises Changed, it has changed nothing."""
+        for buffer, a in zip(self.inputs, arrays, strict=True):
+            np.copyto(buffer, a)
+        if not self.at_risk:
+            for step in self.program:
+                step()
+            return
+        saved = self.at_risk.save()
+        try:
+            for step in self.program:
+                step()
+        except Changed:
+            self.at_risk.restore(saved)
+            raise
 
     @staticmethod
     def _live_from_to(calls: Sequence[Call], inputs: Sequence[Slot], kept: Sequence[Slot]) -> None:
@@ -92,7 +100,7 @@ class Plan:
             storage.array = block[start + offset : start + offset + storage.nbytes]
         for slot in slots:
             if (storage := slot.storage) is not None and slot.array is None:
-                memory = storage.constant.reshape(-1).view(np.uint8) if storage.array is None else storage.array
+                memory = storage.constant if storage.array is None else storage.array
                 slot.array = np.ndarray(slot.shape, slot.dtype, memory, slot.offset, slot.strides)
         return total
 
@@ -103,3 +111,9 @@ def _is_constant(call: Call) -> bool:
         return False
     storage = call.args[0].storage
     return storage is not None and storage.constant is not None and not storage.written
+
+
+def _at_risk(recorder: Recorder) -> State:
+    """What is changed before the last call that may turn out to go another way."""
+    last = max((i for i, call in enumerate(recorder.calls) if may_change(call)), default=-1)
+    return State(*[[x for x, i in found.values() if i < last] for found in (recorder.written, recorder.drawn, recorder.keepers)])

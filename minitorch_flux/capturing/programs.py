@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import pow
+from operator import getitem, pow
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from ..backend.threads import one_blas_thread
 from ..backend.tracers import Live
 from .nested import mapped
-from .recorder import Call, Slot
+from .recorder import Call, Slot, slots_of
 
 Step = Callable[[], Any]
 
@@ -39,6 +39,21 @@ WITH_OUT |= {getattr(np.ndarray, n) for n in ("mean", "var", "std", "clip", "rou
 COPIES = {np.copy, np.ascontiguousarray, np.asarray, np.array, np.reshape, np.ravel, np.ndarray.copy, np.ndarray.astype,
           np.ndarray.reshape, np.ndarray.flatten, np.ndarray.ravel}
 """Functions whose result has the elements of their first argument in the same order."""
+
+
+SHAPED_BY_NUMBERS = {"nonzero", "flatnonzero", "argwhere", "compress", "extract", "repeat", "bincount", "unique", "delete",
+                     "trim_zeros", "union1d", "intersect1d", "setdiff1d", "setxor1d", "histogram", "arange", "full", "zeros",
+                     "ones", "empty", "linspace", "where", "insert", "ediff1d"}
+"""Functions whose result may have another shape for other numbers."""
+
+
+def may_change(call: Call) -> bool:
+    """Whether a replay of the call may show that the step goes another way."""
+    if call.answer is not None:
+        return True
+    if call.outs and getattr(call.function, "__name__", "").removeprefix("_") in SHAPED_BY_NUMBERS:
+        return True
+    return bool(call.outs) and call.function is getitem and any(s.dtype.kind == "b" for s in slots_of(call.args[1]))
 
 
 def program(calls: Sequence[Call]) -> list[Step]:
@@ -108,14 +123,20 @@ def _in_place(function: Any, args: Any, keywords: Any) -> Step:
     out = keywords.get("out")
     if isinstance(function, np.ufunc) and out is not None:
         rest = {k: v for k, v in keywords.items() if k != "out"}
-        return partial(function, *args, *(out if isinstance(out, tuple) else (out,)), **rest)
+        return _ufunc(function, args, rest, out if isinstance(out, tuple) else (out,))
     return partial(function, *args, **keywords)
+
+
+def _ufunc(function: np.ufunc, args: Any, keywords: Any, outs: Any) -> Step:
+    if function is np.maximum or function is np.minimum:  # NumPy wants the name here
+        return partial(function, *args, **keywords, out=outs)
+    return partial(function, *args, *outs, **keywords)  # quicker without
 
 
 def _direct(function: Any, args: Any, keywords: Any, out: Any) -> Step | None:
     """The call with its result written where it belongs, if there is a way."""
     if isinstance(function, np.ufunc):
-        return partial(function, *args, out, **keywords)
+        return _ufunc(function, args, keywords, (out,))
     if isinstance(getattr(function, "__self__", None), np.ufunc):  # add.reduce and its kin
         return partial(function, *args, **keywords, out=out)
     if function in REDUCTIONS and len(args) <= 2 and set(keywords) <= {"axis", "dtype", "keepdims"}:

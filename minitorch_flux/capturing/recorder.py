@@ -17,7 +17,6 @@ from numpy.lib.array_utils import byte_bounds
 
 from ..autograd import Tensor
 from ..autograd.recording import state as modes
-from ..backend import empty_like
 from ..backend.outlines import scopes as stand_ins
 from ..backend.threads import one_blas_thread
 from ..backend.tracers import MAKERS, CaptureError, Live, Tracer
@@ -70,6 +69,13 @@ class Call:
         self.number, self.answer, self.context = number, answer, context
 
 
+def slots_of(x: Any) -> list[Slot]:
+    """The slots in a nested value."""
+    found: list[Slot] = []
+    mapped(x, lambda v: found.append(v) if type(v) is Slot else None)
+    return found
+
+
 def address(a: np.ndarray) -> int:
     """Where the first element of an array lies."""
     return a.__array_interface__["data"][0]
@@ -94,9 +100,11 @@ class Recorder:
         self.calls: list[Call] = []
         self.external: dict[int, Tracer] = {}
         self.adopted: dict[int, tuple[Tensor, Any]] = {}  # tensors whose data is a tracer for the time being
-        self.written: dict[int, Any] = {}  # external arrays that are written to
-        self.drawn: dict[int, Any] = {}  # generators
-        self.keepers: dict[int, Any] = {}  # what live calls change: optimiser states
+        # What outlives the step and is changed by it, with the number of the first call that does so: external arrays,
+        # generators, and the keepers of live calls.
+        self.written: dict[int, tuple[Any, int]] = {}
+        self.drawn: dict[int, tuple[Any, int]] = {}
+        self.keepers: dict[int, tuple[Any, int]] = {}
         self.bumped: dict[int, int] = {}  # how far live calls have raised the versions of tensors
         self.errors = np.geterr()
 
@@ -125,7 +133,7 @@ class Recorder:
     def enter(self, a: np.ndarray) -> Tracer:
         """A tracer of a copy of ``a``: an input, whose place every replay fills anew."""
         copy = np.empty_like(a, order="K")
-        copy = copy if copy.strides == a.strides else empty_like(a)
+        copy = copy if copy.strides == a.strides else np.empty(a.shape, a.dtype)
         np.copyto(copy, a)
         return self._fresh(copy)
 
@@ -149,17 +157,26 @@ class Recorder:
     def run(self, function: Callable[..., Any], args: Any, keywords: Any = None, written: Sequence[Any] = ()) -> Any:
         """Call ``function`` with the real arrays and write it down. ``written``: the arguments that it writes to."""
         keywords = keywords or {}
-        result = function(*_plain(args), **_plain(keywords))
-        if tracing.recorder is not self:
-            return result  # another thread that shares a model with the one that records, or a tracer that was kept
+        if tracing.recorder is not self:  # another thread that shares a model with this one, or a tracer that was kept
+            return function(*_plain(args), **_plain(keywords))
+        tracing.recorder = None
+        try:
+            result = function(*_plain(args), **_plain(keywords))
+        finally:
+            tracing.recorder = self
         call = Call(function, *self._noted((args, keywords)), context=self._context())
+        operands = self._tracers(args, keywords)
+        if not written and keywords.get("out") is not None:
+            written = (keywords["out"],)
+        elif not written:
+            written = [t for t in operands[1:] if t.array is result]  # ``out`` without its name
         if written:
             for x in written:
                 self._write(x)
             self.calls.append(call)
             return written[0] if len(written) == 1 else tuple(written)
         outs: list[Slot | None] = []
-        tracers = self._results(function, result, self._tracers(args, keywords), outs)
+        tracers = self._results(function, result, operands, outs)
         if any(outs):
             call.outs = tuple(outs)
             self.calls.append(call)
@@ -182,8 +199,6 @@ class Recorder:
             return self.made(function, args, keywords)
         if name in SHAPES:
             return function(*_plain(args), **_plain(keywords))
-        if keywords.get("out") is not None:
-            return self.run(function, args, keywords, written=(keywords["out"],))
         if name in IN_PLACE:
             self.run(function, args, keywords, written=(args[0],))
             return None
@@ -200,8 +215,11 @@ class Recorder:
             return a
         t = self._fresh(a)
         if not function.__name__.startswith("empty"):
-            t.slot.storage.constant = a.copy()
-            self.calls.append(Call(np.copyto, (t.slot, t.slot.storage.constant)))
+            storage = t.slot.storage
+            storage.constant = np.empty(storage.nbytes, np.uint8)
+            content = np.ndarray(a.shape, a.dtype, storage.constant, t.slot.offset, a.strides)
+            content[...] = a
+            self.calls.append(Call(np.copyto, (t.slot, content)))
         return t
 
     def converted(self, function: Any, x: Tracer, args: Any, keywords: Any) -> Any:
@@ -228,7 +246,7 @@ class Recorder:
     def reserve(self, generator: Any, blocks: int) -> tuple[Any, Any]:
         """A range of a generator's counters, another one at every replay."""
         draw = generator._take(blocks)
-        self.drawn[id(generator)] = generator
+        self.drawn.setdefault(id(generator), (generator, len(self.calls)))
         numbers = tuple([Live(n, self) for n in draw])
         self.calls.append(Call(generator._take, (blocks,), number=numbers))
         return numbers
@@ -256,17 +274,16 @@ class Recorder:
         tracers = [(t, t.data) for t, _ in self.adopted.values()]
         for t, a in self.adopted.values():
             t.data = a
-        tracing.recorder = adopt = None
-        adopt, modes.adopt = modes.adopt, None
+        tracing.recorder = modes.adopt = None
         try:
             result = function(*_plain(args))
         finally:
-            tracing.recorder, modes.adopt = self, adopt
+            tracing.recorder, modes.adopt = self, self.adopt
             for t, data in tracers:
                 t.data = data
         for key, (t, _) in self.adopted.items():
             self.bumped[key] = self.bumped.get(key, 0) + t.version - before[key]
-        self.keepers[id(keeper)] = keeper
+        self.keepers.setdefault(id(keeper), (keeper, len(self.calls)))
         self.calls.append(Call(function, self._noted(args), number=()))
         return result
 
@@ -294,7 +311,7 @@ class Recorder:
         if slot.storage is not None:
             slot.storage.written = True
         elif id(owner(a)) in self.known:
-            self.written[id(a)] = a
+            self.written.setdefault(id(a), (a, len(self.calls)))
         else:
             raise CaptureError(
                 f"a captured step writes to an array (shape {a.shape}) that NumPy made inside the step: make it from an array "

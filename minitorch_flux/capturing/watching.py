@@ -33,21 +33,23 @@ LONG = 100
 class Watch:
     """All that can be reached from ``roots``, as it is now.
 
-    ``tensors``: parameters, buffers and other tensors; ``recurrent``: layers with a state; ``known``: the owners of all
-    arrays found, by id.
+    ``tensors``: parameters, buffers and other tensors; ``recurrent``: layers with a state; ``generators``; ``keepers``:
+    optimiser states; ``known``: the owners of all arrays found, by id.
     """
 
     def __init__(self, roots: Any) -> None:
         self.tensors: list[Tensor] = []
         self.recurrent: list[Recur] = []
         self.known: dict[int, Any] = {}
+        self.generators: list[Generator] = []
+        self.keepers: list[Any] = []
         self._names: list[Callable[[int], str]] = []  # of the values of each view
         self._views: list[Any] = []
         self._cells: list[tuple[str, types.CellType]] = []
         self._items: list[tuple[str, dict[str, Any], str]] = []  # a name, and where it is looked up
         self._lists: list[tuple[str, Any]] = []
         self._seen: dict[int, Any] = {}
-        self._objects: list[tuple[str, Any]] = []
+        self._objects: list[tuple[str, Any, set[str]]] = []  # those that are no layers, and which attributes are watched
         self._words: set[str] = set()  # the names in the code of all functions found
         self._stack: list[tuple[str, Any]] = [("the step", roots)]
         self._walk()
@@ -101,14 +103,17 @@ class Watch:
     # -- finding it ----------------------------------------------------------------------------------------------------
 
     def _walk(self) -> None:
-        while self._stack or self._objects:
+        while self._stack:
             while self._stack:
                 self._visit(*self._stack.pop())
-            waiting, self._objects = self._objects, []
-            for name, x in waiting:  # objects wait until the code that reads them has been found
-                self._visit_object(name, x)
-            if not self._stack:
-                return
+            for name, x, chosen in self._objects:  # when the code that reads them is known
+                self._add_items(name, vars(x), sorted(self._words & vars(x).keys() - chosen))
+                chosen |= self._words
+
+    def _add_items(self, name: str, values: dict[str, Any], keys: list[str]) -> None:
+        prefix = f"{name}." if name else ""
+        self._items += [(f"{prefix}{k}", values, k) for k in keys]
+        self._stack += [(f"{prefix}{k}", values[k]) for k in keys]
 
     def _visit(self, name: str, x: Any) -> None:
         if isinstance(x, PLAIN) or isinstance(x, types.ModuleType | type | np.generic | np.dtype) or id(x) in self._seen:
@@ -123,8 +128,7 @@ class Watch:
             if isinstance(x, Recur):
                 self.recurrent.append(x)
             self._look_at(f"{name}.", vars(x))
-            if not type(x).__module__.startswith("minitorch_flux."):
-                self._visit_class(type(x))
+            self._visit_class(type(x))
         elif isinstance(x, dict):
             if len(x) <= LONG or _holds_parts(x.values()):
                 self._look_at(f"{name}: ", x)
@@ -145,8 +149,14 @@ class Watch:
             self._stack += [(name, x.__self__), (name, x.__func__)]
         elif isinstance(x, types.FunctionType):
             self._visit_function(x)
-        elif hasattr(x, "__dict__") and not isinstance(x, StatePart | Generator | np.random.Generator):
-            self._objects.append((name, x))
+        elif isinstance(x, Generator):
+            self.generators.append(x)
+        elif isinstance(x, StatePart):
+            if all(x._root is not k for k in self.keepers):
+                self.keepers.append(x._root)
+        elif hasattr(x, "__dict__"):
+            self._objects.append((name, x, set()))
+            self._visit_class(type(x))
 
     def _look_at(self, name: str, values: dict[str, Any]) -> None:
         self._names.append(lambda i: f"{name}{list(values)[i]}")
@@ -154,39 +164,29 @@ class Watch:
         self._stack += [(f"{name}{k}", v) for k, v in values.items()]
 
     def _visit_function(self, f: types.FunctionType) -> None:
-        """The variables of a function. Those of this library's and of installed packages are not the step's business."""
+        """What a function can read: but for this library's functions, and the globals of installed packages."""
+        if (f.__module__ or "").partition(".")[0] == "minitorch_flux":
+            return
         cells = list(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
         self._cells += cells
         self._stack += [(n, _content(c)) for n, c in cells]
         self._stack += [(f.__name__, v) for v in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values())]
-        if f.__module__ is not None and _is_foreign(f.__module__):
+        if _is_foreign(f.__module__ or ""):
             return
         words = set(_words(f.__code__))
         self._words |= words
-        for n in sorted(words & f.__globals__.keys()):
-            self._items.append((n, f.__globals__, n))
+        names = sorted(words & f.__globals__.keys())
+        self._add_items("", f.__globals__, names)
+        for n in names:
             value = f.__globals__[n]
-            self._stack.append((n, value))
             if isinstance(value, types.ModuleType) and not _is_foreign(value.__name__):
-                self._items += [(f"{n}.{k}", vars(value), k) for k in sorted(words & vars(value).keys())]
-                self._stack += [(f"{n}.{k}", vars(value)[k]) for k in sorted(words & vars(value).keys())]
-
-    def _visit_object(self, name: str, x: Any) -> None:
-        known = len(self._words)
-        self._visit_class(type(x))
-        values = vars(x)
-        chosen = sorted(k for k in values if k in self._words)
-        self._items += [(f"{name}.{k}", values, k) for k in chosen]
-        self._stack += [(f"{name}.{k}", values[k]) for k in chosen]
-        if len(self._words) > known:  # there may be more of it that the code reads
-            chosen = sorted(k for k in values if k in self._words and k not in chosen)
-            self._items += [(f"{name}.{k}", values, k) for k in chosen]
-            self._stack += [(f"{name}.{k}", values[k]) for k in chosen]
+                self._add_items(n, vars(value), sorted(words & vars(value).keys()))
 
     def _visit_class(self, kind: type) -> None:
         for base in kind.__mro__:
             if not _is_foreign(base.__module__):
-                self._stack += [(base.__name__, v) for v in vars(base).values() if isinstance(v, types.FunctionType)]
+                functions = [v for k, v in vars(base).items() if isinstance(v, types.FunctionType) and k != "__init__"]
+                self._stack += [(f.__qualname__, f) for f in functions]
 
 
 def _content(cell: types.CellType) -> Any:

@@ -13,7 +13,7 @@ from ..autograd import Param, Tensor
 from ..backend import array_module, is_array
 from ..ops.dense import dense
 from ..ops.nonlinearities import activation_of, tanh
-from ..ops.recurrences import rnn_step, through_time, gru_sequence, lstm_layer, rnn_sequence
+from ..ops.recurrences import gru_sequence, lstm_layer, rnn_sequence, rnn_step, through_time
 from .initialisers import glorot_uniform, zeros
 from .inputs import as_input, bias_parameter, drawn, layer_name, whole
 from .module import Module

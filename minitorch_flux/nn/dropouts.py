@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd import Tensor
 from ..ops.dropouts import alpha_dropout, check_probability, dropout, one_axis
 from .inputs import layer_name
 from .module import Module, training
@@ -20,7 +21,7 @@ class Dropout(Module):
     """Dropout(p, *, axis=None, rng=None, active=None)
 
     For each input, either sets that input to 0 (with probability ``p``) or scales it by 1 / (1 - p). Any shape. This
-    reduces overfitting during training; in test mode the layer returns its very input.
+    reduces overfitting during training; in test mode the layer returns its very input (of an array a tensor of the same memory).
 
     ``axis``: the axis or axes along which the choice is made, all others share it: ``axis=0`` drops whole samples,
     ``axis=(0, 1)`` whole channels of images (N, C, H, W), ``axis=()`` all or nothing. ``dims=`` is Flux's word for it and
@@ -44,7 +45,7 @@ class Dropout(Module):
         """Flux's word for ``axis``."""
         return self.axis
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         return dropout(x, self.p, axis=self.axis, rng=self.rng, active=training(self), name=layer_name(self))
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
@@ -66,5 +67,5 @@ class AlphaDropout(Module):
         self.p = check_probability("AlphaDropout", p)
         self.rng, self.active = rng, check_active("AlphaDropout", active)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Tensor:
         return alpha_dropout(x, self.p, rng=self.rng, active=training(self), name=layer_name(self))

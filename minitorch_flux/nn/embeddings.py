@@ -66,7 +66,7 @@ class _Table(Module):
             raise TypeError(f"{layer_name(self)}: the input must be integer indices, got dtype {i.dtype} (input shape "
                             f"{i.shape}); of one-hot rows take x.argmax(-1), whole numbers convert with .astype(int)")
         n = self.weight.data.shape[0]
-        if i.size and not is_outlining() and not (int(i.min()) >= 0 and int(i.max()) < n):
+        if i.size and not is_outlining() and not (i.min().item() >= 0 and i.max().item() < n):
             wrong = (i < 0) | (i >= n)
             at = tuple(int(k[0]) for k in wrong.nonzero()) if i.ndim else ()
             place = f" at position {at if len(at) > 1 else at[0]}" if at else ""
@@ -152,9 +152,10 @@ class EmbeddingBag(_Table):
         if _is_ragged(x):
             if offsets is not None:
                 raise ValueError(f"{layer_name(self)}: a list of bags says itself where they begin, give no offsets")
-            flat = self._indices([i for bag in x for i in bag])
+            flat, lengths = self._indices([i for bag in x for i in bag]), [len(bag) for bag in x]
             if flat.ndim == 1:
-                return flat, self._starts(np.cumsum([0, *(len(bag) for bag in x)])), flat.shape, False
+                shape = (len(x), lengths[0]) if len(set(lengths)) == 1 else flat.shape
+                return flat, self._starts(np.cumsum([0, *lengths])), shape, False
         else:
             flat = self._indices(x)
         shape = flat.shape

@@ -35,7 +35,7 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
             refuse_complex(array.dtype, layer_name(layer))
         x = Tensor(array)
     a, w = x.data, weight.data
-    if (type(a) is not type(w) or (x.device != "cpu" and x.device != weight.device)) and not is_outline(a):
+    if (type(a) is not type(w) or x.device != "cpu") and not is_outline(a) and x.device != weight.device:
         raise DeviceError(
             f"{layer_name(layer)}: the input (shape {x.shape}) is on {device_of(a)}, the weights are on {device_of(w)}; "
             "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"

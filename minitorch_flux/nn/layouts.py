@@ -6,7 +6,7 @@ from typing import Any
 
 from ..autograd import Tensor
 from ..autograd.tree import same_kind
-from ..backend import is_array
+from ..backend import is_array, is_number
 from ..ops.shapes import transpose
 from .containers import add_path, check_layer
 from .module import Module
@@ -40,11 +40,11 @@ class WHCN(Module):
 
 
 def _reversed(x: Any) -> Any:
-    """Views of all arrays in ``x`` with their axes in the reversed order."""
+    """Tensors of views of all arrays in ``x``, with their axes in the reversed order."""
     if isinstance(x, Tensor):
         return transpose(x)
     if is_array(x):
-        return x.T
+        return Tensor(x.T) if is_number(x.dtype) else x.T
     if isinstance(x, dict):
         return {k: _reversed(v) for k, v in x.items()}
     return same_kind(x, [_reversed(v) for v in x]) if isinstance(x, list | tuple) else x

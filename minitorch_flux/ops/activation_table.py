@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..autograd import Tensor
 from .elementwise import either
 from .special import erf
 
@@ -46,6 +47,8 @@ def _far(xp: Any, x: Any) -> Any:
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return either.sigmoid(x)  # |x| has no slope at 0, sigmoid has
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, e) / (1 + e)
 

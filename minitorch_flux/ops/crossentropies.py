@@ -67,9 +67,9 @@ def _scale(target: Any, weight: Any, shape: Any, axis: int, agg: str) -> float:
     if weight is None:
         total = math.prod(shape) / shape[axis]
     elif target.ndim == len(shape):
-        total = float((target * along_classes(weight, axis, len(shape))).sum())
+        total = (target * along_classes(weight, axis, len(shape))).sum().item()
     else:
-        total = float(weight[target].sum())
+        total = weight[target].sum().item()
     return 1 / total if total else math.nan
 
 

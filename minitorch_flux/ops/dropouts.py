@@ -88,7 +88,7 @@ def _float_tensor(x: Any) -> Tensor:
 
 def dropout(
     x: Any, p: float, *, axis: Any = None, dims: Any = None, rng: Any = None, active: bool | None = True, name: str = "dropout"
-) -> Any:
+) -> Tensor:
     """``x`` with each element set to 0 with probability ``p`` and multiplied by 1 / (1 - p) otherwise; any shape.
 
     ``axis``: an axis or a tuple of axes along which the choice is made; along all others an element shares its fate with
@@ -97,12 +97,12 @@ def dropout(
     array, from 0. Flux's dimension k of an array with n axes is axis n - k here.
 
     ``rng``: a flux.Generator, or NumPy's for arrays on the CPU; the default one otherwise. The same generator state
-    gives the same mask on every device and in every dtype. ``active``: False gives ``x`` itself, as does p = 0; None
-    drops inside a recording scope only. Integers become float64. ValueError for a ``p`` outside [0, 1].
+    gives the same mask on every device and in every dtype. ``active``: False gives ``x`` itself (an array as a tensor
+    of the same memory), as does p = 0; None drops inside a recording scope only. Integers become float64. ValueError for a ``p`` outside [0, 1].
     """
     p, axis = check_probability(name, p), one_axis(name, axis, dims)
     if p == 0 or not (is_recording() if active is None else active):
-        return x
+        return as_tensor(x)
     x = _float_tensor(x)
     shape = x.shape
     if axis is not None:
@@ -112,14 +112,16 @@ def dropout(
     return _dropout(x, keep=1 - p, draw=draw, shape=shape, scale=1 / (1 - p) if p < 1 else 0.0)
 
 
-def alpha_dropout(x: Any, p: float, *, rng: Any = None, active: bool | None = True, name: str = "alpha_dropout") -> Any:
+def alpha_dropout(
+    x: Any, p: float, *, rng: Any = None, active: bool | None = True, name: str = "alpha_dropout"
+) -> Tensor:
     """Dropout for selu: ``x`` of mean 0 and variance 1 keeps both; arguments as for ``dropout``.
 
     With probability ``p`` an element becomes A a + B, otherwise A x + B; see the head of this file for the constants.
     """
     p = check_probability(name, p)
     if p == 0 or not (is_recording() if active is None else active):
-        return x
+        return as_tensor(x)
     x = _float_tensor(x)
     draw = resolve_rng(rng, x.data).reserve(blocks_of(x.size))
     a = 1 / math.sqrt((1 - p) * (1 + p * ALPHA**2)) if p < 1 else 0.0

@@ -85,8 +85,11 @@ class Activation:
 
     def _pull(self, dy: Tensor, saved: Tensor, parameters: tuple[float, ...] = ()) -> Tensor:
         xp = _tensors()
-        slope = self._df(xp, saved, *parameters)
-        return xp.where(slope, dy, 0) if slope.dtype == bool else dy * slope
+        short = saved.dtype.itemsize == 2 and is_float(saved.dtype)
+        slope = self._df(xp, saved.astype(np.float32) if short else saved, *parameters)
+        if slope.dtype == bool:
+            return xp.where(slope, dy, 0)
+        return (dy * slope).astype(dy.dtype) if short else dy * slope
 
     def pull(self, dy: Tensor, x: Tensor) -> Tensor:
         """dz = dy act'(x) on tensors, itself differentiable: what the rule of a fused op needs."""

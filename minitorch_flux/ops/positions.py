@@ -43,7 +43,7 @@ def index_array(op: str, indices: Any, axis: int, x: Any) -> Any:
 def _counted_from_front(op: str, i: Any, n: int, axis: int, shape: tuple[int, ...]) -> Any:
     if i.size == 0 or is_outline(i):
         return i
-    low, high = int(i.min()), int(i.max())
+    low, high = i.min().item(), i.max().item()
     if low < -n or high >= n:
         raise IndexError(
             f"{op}: index {high if high >= n else low} is outside axis {axis} of an array of shape {shape}: "

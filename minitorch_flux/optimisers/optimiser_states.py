@@ -12,6 +12,8 @@ from operator import is_
 from typing import Any
 
 from ..backend import Array, parse_device, to_device
+from ..backend.tracers import refuse_capture
+from ..backend.tracers import state as tracing
 from .banks import Bank, Clock, Leaf, bank_key, build_banks
 from .leaves import ArrayLeaf, Leaves
 from .parts import StatePart
@@ -133,6 +135,28 @@ class OptimiserState(StatePart):
         if grads is STORED:
             _clear(bound)
 
+    def _stored_update(self, model: Any, grads: list[Any]) -> None:
+        """``update(opt, model)`` with these gradients in the parameters' ``.grad``."""
+        bound = self._bound if self._bound is not None and self._bound.model is model else self._bind(model)
+        for t, g in zip(bound.targets, grads, strict=True):
+            t.grad = g
+        self._update(model, STORED)
+
+    def _record_update(self, recorder: Any, model: Any, grads: Any) -> None:
+        """Let a captured step take this update as one call, which looks at rules, clocks and gradients at every replay."""
+        if grads is STORED:
+            targets = Leaves(model, known=self._by_path).targets
+            recorder.live(self._stored_update, (model, [t.grad for t in targets]), self)
+        else:
+            recorder.live(self._update, (model, grads), self)
+
+    def _held(self) -> tuple[list[Array], list[dict[str, Any]]]:
+        """The arrays and the numbers that an update changes, but for the parameters."""
+        banks = {id(leaf.bank): leaf.bank for leaf in self._leaves}
+        clocks = {id(leaf.clock): leaf.clock for leaf in self._leaves}
+        arrays = [a for bank in banks.values() for slots in bank.slots for a in slots.values() if a is not None]
+        return arrays, [numbers for clock in clocks.values() for numbers in clock.numbers]
+
     # -- moving and saving ---------------------------------------------------------------------------------------------
 
     def to(self, device: str) -> OptimiserState:
@@ -192,6 +216,7 @@ def setup(rule: Rule, model: Any) -> OptimiserState:
         elif isinstance(rule, type) and issubclass(rule, Rule):
             hint = f"; make one: {rule.__name__}()"
         raise TypeError(f"setup needs a rule such as flux.Adam(1e-3), got {type(rule).__name__}{hint}")
+    refuse_capture("setup", "set the optimiser up outside")
     return OptimiserState(rule, model)
 
 
@@ -206,7 +231,10 @@ def update(opt: OptimiserState, model: Any, grads: Any = STORED) -> None:
     if not isinstance(opt, OptimiserState):
         hint = "; call opt = flux.setup(rule, model) once, before the first step" if isinstance(opt, Rule) else ""
         raise TypeError(f"update(opt, model, grads) needs the state that setup gave, got {type(opt).__name__}{hint}")
-    opt._update(model, grads)
+    if tracing.recorder is None:
+        opt._update(model, grads)
+    else:
+        opt._record_update(tracing.recorder, model, grads)
 
 
 def adjust(opt: StatePart, eta: float | None = None, **settings: Any) -> None:
@@ -222,6 +250,7 @@ def adjust(opt: StatePart, eta: float | None = None, **settings: Any) -> None:
         settings["eta"] = eta
     if not settings:
         raise TypeError("adjust(opt, eta) or adjust(opt, name=value): nothing to change was given")
+    refuse_capture("adjust", "adjust the optimiser between the calls, which the next replay follows")
     new: dict[int, Rule] = {}
     for leaf in opt._leaves:
         old = leaf.rule

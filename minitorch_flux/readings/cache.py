@@ -100,6 +100,11 @@ def _sound(file: Path) -> bool:
         return False
 
 
+def is_cached(key: str, file: str) -> bool:
+    """Whether the entry is there, whole."""
+    return _sound(cache_folder() / key / file)
+
+
 def cached(key: str, file: str, make: Callable[[Path], None]) -> Path:
     """The file called `file` of the entry `key`; where it is missing or damaged, `make(folder)` must write it."""
     entry = cache_folder() / key

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..backend.threads import on_num_threads
 from .arguments import C_NAMES, fit_arguments, parameter_dtype, type_defines
-from .cache import cached, digest
+from .cache import cached, digest, is_cached
 from .errors import KernelBuildError
 from .source import Constants, KernelText, Signature, compose
 from .toolchain import SHARED, Toolchain, toolchain
@@ -131,19 +131,38 @@ def _compile(tools: Toolchain, text: str, name: str, folder: Path) -> None:
 
 def build(tools: Toolchain, text: str, name: str) -> Path:
     """The library of this text, from the cache or built now."""
+    return cached(_key(tools, text), "kernels.so", lambda folder: _compile(tools, text, name, folder))
+
+
+def _key(tools: Toolchain, text: str) -> str:
     # Where the checkout lies changes nothing in a library without debug information: one build serves all.
     portable = text if "-g" in tools.flags else re.sub(r'^(#line \d+ ").*/', r"\1", text, flags=re.MULTILINE)
-    key = digest("library", portable, tools.identity)
-    return cached(key, "kernels.so", lambda folder: _compile(tools, text, name, folder))
+    return digest("library", portable, tools.identity)
+
+
+def _text(
+    tools: Toolchain, source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants
+) -> str | None:
+    """The text of a library, or None where the compiler has no such type."""
+    defines = type_defines(types, C_NAMES)
+    if defines is None or ("_Float16" in defines.values() and not tools.half):
+        return None
+    return compose(source, {"FLUX_CPU": "1", **defines}, constants, header="call.h", after=" CALL({name}, {optional})")
+
+
+def is_built(source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants) -> bool | None:
+    """Whether the library is in the cache; None where this machine cannot have it."""
+    tools = toolchain()
+    text = None if isinstance(tools, str) else _text(tools, source, types, constants)
+    return None if isinstance(tools, str) or text is None else is_cached(_key(tools, text), "kernels.so")
 
 
 def library_of(source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants) -> Library | None:
     """The loaded library of a kernel file for these types and constants; None where this machine has none."""
     tools = toolchain()
-    defines = type_defines(types, C_NAMES)
-    if isinstance(tools, str) or defines is None or ("_Float16" in defines.values() and not tools.half):
+    text = None if isinstance(tools, str) else _text(tools, source, types, constants)
+    if isinstance(tools, str) or text is None:
         return None
-    text = compose(source, {"FLUX_CPU": "1", **defines}, constants, header="call.h", after=" CALL({name}, {optional})")
     key = digest(text, tools.identity)
     with _lock:
         building = _building.setdefault(key, threading.Lock())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,9 @@ import numpy as np
 from ..backend.threads import blas_threads, num_threads
 from . import host
 from .arguments import accumulation_dtype
-from .cache import cache_folder
+from .cache import cache_folder, cached, digest
 from .kernel import KernelFile
-from .nvrtc import INSTALL_NVRTC, architectures, nvrtc_version
+from .nvrtc import INSTALL_NVRTC, OPTIONS, Usage, architectures, compile_cuda, cuda_text, nvrtc_version
 from .source import Constants, KernelText, kernels_folder, read_kernels
 from .toolchain import INSTALL_COMPILER, toolchain
 
@@ -42,6 +45,27 @@ def prebuild(requests: Iterable[tuple[KernelFile, Any, Constants]]) -> int:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return sum(pool.map(one, requests))
+
+
+def usage_of(
+    source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants, architecture: int
+) -> dict[str, Usage] | None:
+    """What each kernel of a build takes of a GPU, compiled now or remembered; None where CUDA has no such type.
+
+    Needs NVRTC, no GPU. Raises KernelError without it, KernelBuildError where it refuses the text.
+    """
+    text = cuda_text(source, types, constants)
+    if text is None:
+        return None
+
+    def make(folder: Path) -> None:
+        program = compile_cuda(text, source.name, architecture)
+        found = {name: dataclasses.asdict(usage) for name, usage in program.usage.items()}
+        (folder / "usage.json").write_text(json.dumps(found), encoding="utf-8")
+
+    key = digest("usage", text, str(architecture), repr(OPTIONS), repr(nvrtc_version()))
+    found = json.loads(cached(key, "usage.json", make).read_text(encoding="utf-8"))
+    return {name: Usage(**usage) for name, usage in found.items()}
 
 
 def info() -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from ..backend.outlines import scopes as stand_ins
+from ..backend.tracers import is_traced
 from .errors import KernelError
 
 if TYPE_CHECKING:
@@ -90,9 +92,17 @@ class KernelFile:
         Raises KernelError for what the file does not have, KernelBuildError with the compiler's message, TypeError,
         ValueError or OverflowError for an argument that does not fit.
         """
+        if stand_ins.count:
+            for a in (like, *args):
+                if is_traced(a):
+                    return a.recorder.launch(self, name, like, rows, width, args, constants, types)
         if instead is not None and isinstance(like, np.ndarray):
             source, signature, dtypes = self._declared(name, like, constants or {}, types)
             return instead.launch(source, signature, dtypes, constants or {}, rows, width, args)
+        return self.launch_of(name, like, constants, types)(rows, width, args)
+
+    def launch_of(self, name: str, like: Any, constants: Constants | None, types: Mapping[str, Any]) -> Launch:
+        """The function that launches a kernel of this build, for arrays of the dtype and device of ``like``."""
         key: Any = (name, like.dtype, type(like))
         if constants:
             key += tuple(constants.items())
@@ -101,7 +111,7 @@ class KernelFile:
         launch = self._launches.get(key)
         if launch is None:
             launch = self._launches[key] = self._find(name, like, constants or {}, types)
-        return launch(rows, width, args)
+        return launch
 
     def _declared(
         self, name: str, like: Any, constants: Constants, types: Mapping[str, Any]

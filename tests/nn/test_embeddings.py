@@ -238,6 +238,9 @@ def test_check_bags(mode):
         ragged = layer([[0, 1], [2]], per_sample_weights=[[1.0, 2.0], [3.0]]).data
         table = layer.weight.data
         np.testing.assert_allclose(ragged, [table[0] + 2 * table[1], 3 * table[2]], rtol=1e-6)
+        bags = np.array([[0, 1, 1], [4, 0, 2]])  # lists of one length are as good as an array
+        same = layer(bags.tolist(), per_sample_weights=weights).data
+        np.testing.assert_array_equal(same, layer(bags, per_sample_weights=weights).data)
 
 
 def test_empty_bags_and_nothing_at_all():

@@ -56,24 +56,28 @@ class Sample:
     """The calls that show one or more kernels.
 
     ``sizes``: the values of ``draw.n`` that it is made for. ``tolerance``: how far, in units of the dtype's resolution
-    and of the largest expected number, a kernel may be from its reference.
+    and of the largest expected number, a kernel may be from its reference. ``op``: the array function that launches the
+    kernel, where the sample does so itself and the two names differ.
     """
 
     kernels: tuple[str, ...]
     calls: Calls
     sizes: tuple[int, ...]
     tolerance: float
+    op: str
 
 
 SAMPLES: dict[str, Sample] = {}
 """The sample of each kernel by the kernel's name."""
 
 
-def sample(*kernels: str, sizes: tuple[int, ...] = BOUNDARIES, tolerance: float = 32.0) -> Callable[[Calls], Calls]:
+def sample(
+    *kernels: str, sizes: tuple[int, ...] = BOUNDARIES, tolerance: float = 32.0, op: str = ""
+) -> Callable[[Calls], Calls]:
     """Decorator: these calls show the kernels of these names."""
 
     def register(calls: Calls) -> Calls:
-        found = Sample(kernels, calls, sizes, tolerance)
+        found = Sample(kernels, calls, sizes, tolerance, op)
         for name in kernels:
             if name in SAMPLES:
                 raise ValueError(f"there are two samples for the kernel {name!r}")

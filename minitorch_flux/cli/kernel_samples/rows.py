@@ -92,7 +92,7 @@ sample("logitcrossentropy_forward_planes")(_crossentropy(_planes))
 # -- reductions.cu, indexing.cu, embedding.cu --------------------------------------------------------------------------
 
 
-@sample("sum_rows")
+@sample("sum_rows", op="sum_forward")
 def _sum_rows(d: Draw) -> Iterator[Any]:
     for chunk in (4096, 50):
         x, parts = d.normal(5, d.n), -(-d.n // chunk)
@@ -105,7 +105,7 @@ def _sum_rows(d: Draw) -> Iterator[Any]:
             yield np.add.reduceat(x.astype(y.dtype), np.arange(0, d.n, chunk), axis=1)
 
 
-@sample("sum_columns")
+@sample("sum_columns", op="sum_forward")
 def _sum_columns(d: Draw) -> Iterator[Any]:
     """Lines of `width`, the last one of a part perhaps shorter; from 1025 on, four lines at a time."""
     for lines, chunk in ((7, 3), (11, 10)):

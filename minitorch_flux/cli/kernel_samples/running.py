@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import memory, use_kernels
+from ...backend import ArrayFunction, memory, use_kernels
 from ...readings.kernel import launching
 from ...readings.source import Constants, KernelText, Signature
 from .registry import Draw, Sample
@@ -18,8 +18,9 @@ from .registry import Draw, Sample
 
 @dataclass(frozen=True)
 class Launch:
-    """What an op asked for when it launched a kernel."""
+    """What an op asked for when it launched a kernel; ``op`` is the array function, None where the sample launched it."""
 
+    op: str | None
     source: KernelText
     signature: Signature
     types: Mapping[str, np.dtype[Any]]
@@ -29,7 +30,7 @@ class Launch:
 
     @property
     def build(self) -> tuple[Any, ...]:
-        """What makes two launches need the same build."""
+        """What two launches have in common when they need the same build."""
         return (self.source.name, *sorted((k, str(v)) for k, v in (*self.types.items(), *self.constants.items())))
 
 
@@ -43,8 +44,18 @@ class _Notes:
         self, source: KernelText, signature: Signature, types: Mapping[str, np.dtype[Any]], constants: Constants,
         rows: int, width: int, args: tuple[Any, ...],
     ) -> bool:  # fmt: skip
-        self.launches.append(Launch(source, signature, dict(types), dict(constants), rows, width))
+        self.launches.append(Launch(_op(), source, signature, dict(types), dict(constants), rows, width))
         return True
+
+
+def _op() -> str | None:
+    """The name of the array function that is being called."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code is ArrayFunction.__call__.__code__:
+            return str(frame.f_locals["self"].name)
+    return None
 
 
 def launches(sample: Sample, n: int, dtype: Any) -> list[Launch]:

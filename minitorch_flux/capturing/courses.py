@@ -1,0 +1,236 @@
+"""Course: one way that a step goes, with all that must hold for it to be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd.recording import state as modes
+from ..backend import default_generator, kernels_enabled
+from ..backend.tracers import CaptureError, Tracer
+from .cells import Cell, GradCell, StateCell
+from .forms import Form, settled, slots_in, template
+from .nested import mapped
+from .plans import Plan
+from .recorder import Recorder
+from .states import State, same, same_bits
+from .watching import PLAIN, Watch
+
+Give = Callable[[], Any]
+
+
+def ambient() -> tuple[Any, ...]:
+    """What a thread's settings have to do with how a step goes."""
+    return modes.level, kernels_enabled()
+
+
+class Course:
+    """A recorded step for inputs of one form, while what ``watch`` sees is unchanged."""
+
+    def __init__(self, step: Callable[..., Any], form: Form, watch: Watch, cells: list[tuple[Cell, Form]]) -> None:
+        self.step, self.form, self.watch, self.cells = step, form, watch, cells
+        self.ambient = ambient()
+        self.proven = False
+        self.plan: Plan
+        self.result: Give
+        self.left: list[tuple[Cell, Give]] = []  # what the step leaves in cells
+        self.bumps: list[tuple[Tensor, int]] = []  # how far it raises versions
+
+    def fit(self, inputs: Any) -> list[Any] | None:
+        """The arrays of a call, those in cells too, if this course can be replayed for it."""
+        if self.ambient != ambient() or not self.watch.unchanged():
+            return None
+        arrays = self.form.arrays(inputs)
+        if arrays is None:
+            return None
+        graded = [cell.tensor for cell, _ in self.cells if type(cell) is GradCell]
+        if [t for t in self.watch.tensors if t.grad is not None] != graded:
+            return None
+        for cell, form in self.cells:
+            found = form.arrays(cell.get())
+            if found is None:
+                return None
+            arrays += found
+        return arrays
+
+    def replay(self, arrays: Sequence[Any]) -> Any:
+        """Run the plan: what the step would do and return. Where it raises Changed, nothing has changed."""
+        self.plan.run(arrays)
+        for t, by in self.bumps:
+            t.version += by
+        for cell, value in self.left:
+            cell.set(value())
+        return self.result()
+
+    def prove(self, arrays: Sequence[Any], args: Any, keywords: Any) -> Any:
+        """Replay, put everything back, run the step itself, and compare. Returns the step's own result.
+
+        Raises CaptureError, with everything as it was before, where they differ in a bit.
+        """
+        state = self.state()
+        before = state.save()
+        cells = {id(cell): (cell, cell.get()) for cell, _ in [*self.cells, *self.left]}
+        versions = [(t, t.version) for t in self.watch.tensors]
+
+        def restore() -> None:
+            state.restore(before)
+            for cell, value in cells.values():
+                cell.set(value)
+            for t, version in versions:
+                t.version = version
+
+        replayed = self.replay(arrays)
+        after = state.save()
+        left = [_leaves(cell.get()) for cell, _ in cells.values()]
+        raised = [t.version for t, _ in versions]
+        restore()
+        result = self.step(*args, **keywords)
+        differ = []
+        if not _same_leaves(_leaves(replayed), _leaves(result)):
+            differ.append("what it returns")
+        if not same(after, state.save()):
+            differ.append("the parameters, running statistics, optimiser or generators")
+        if not all(map(_same_leaves, left, [_leaves(cell.get()) for cell, _ in cells.values()])):
+            differ.append("the recurrent state or .grad")
+        if raised != [t.version for t, _ in versions]:
+            differ.append("the versions of tensors")
+        if differ:
+            restore()
+            raise CaptureError(
+                f"a replay of the captured step does not give what the step itself gives; what differs: {', '.join(differ)}. "
+                "Something changes from call to call that is no array of the step: random numbers that do not come from a "
+                "flux.Generator, the time, a counter, an array that NumPy makes of others than the step's arguments"
+            )
+        self.proven = True
+        return result
+
+    def state(self) -> State:
+        """All that the step is known to change, and all tensors in its reach."""
+        changed = self.plan.state
+        arrays = {id(a): a for a in [*changed.arrays, *[t.data for t in self.watch.tensors]]}
+        generators = {id(g): g for g in [*changed.generators, default_generator(), *self.watch.generators]}
+        return State(arrays.values(), generators.values(), {id(k): k for k in [*changed.keepers, *self.watch.keepers]}.values())
+
+
+def record(step: Callable[..., Any], args: Any, keywords: Any) -> tuple[Course, Any]:
+    """Run the step and write down what it does: the course, and the step's result.
+
+    Where the step cannot be captured, CaptureError is raised with everything as it was.
+    """
+    form = Form((args, keywords), "an argument of a captured step")
+    watch = Watch((step, form.statics()))
+    cells: list[Cell] = [StateCell(layer) for layer in watch.recurrent]
+    cells += [GradCell(t) for t in watch.tensors if t.grad is not None]
+    before = {id(c): c.get() for c in cells}
+    state = State([t.data for t in watch.tensors], [default_generator(), *watch.generators], watch.keepers)
+    saved, versions = state.save(), [(t, t.version) for t in watch.tensors]
+
+    def restore() -> None:
+        state.restore(saved)
+        for cell in cells:
+            cell.set(before[id(cell)])
+        for t, version in versions:
+            t.version = version
+
+    course = Course(step, form, watch, [(c, Form(c.get(), "a state")) for c in cells])
+    try:
+        return course, _recorded(course, args, keywords)
+    except CaptureError:
+        restore()
+        step(*args, **keywords)  # where the step itself raises, that is the error to see
+        restore()
+        raise
+
+
+def _recorded(course: Course, args: Any, keywords: Any) -> Any:
+    watch = course.watch
+    recorder = Recorder(watch.known)
+    versions = [(t, t.version) for t in watch.tensors]
+    entered: dict[int, Any] = {}
+    left: list[tuple[Cell, Any]] = []
+    try:
+        with recorder.recording():
+            for t in watch.tensors:
+                recorder.adopt_tensor(t)
+            inputs = [recorder.enter(a) for a in course.form.arrays((args, keywords)) or ()]
+            given, named = course.form.build(inputs)
+            for cell, form in course.cells:
+                arrays = [recorder.enter(a) for a in form.arrays(cell.get()) or ()]
+                inputs += arrays
+                entered[id(cell)] = form.build(arrays)
+                cell.set(entered[id(cell)])
+            result = course.step(*given, **named)
+    finally:
+        left += _settled_cells(course, recorder, entered)
+    _refuse_changes(course, recorder)
+    _refuse_tapes(result)
+    course.plan = Plan(recorder, [t.slot for t in inputs], slots_in((result, [value for _, value in left])))
+    course.result, course.left = template(result), [(cell, template(value)) for cell, value in left]
+    course.bumps = [(t, by) for t, before in versions if (by := t.version - before - recorder.bumped.get(id(t), 0))]
+    return settled(result)
+
+
+def _settled_cells(course: Course, recorder: Recorder, entered: dict[int, Any]) -> list[tuple[Cell, Any]]:
+    """The cells that the step has left something in, and what, with tracers; they get the real arrays."""
+    found: list[tuple[Cell, Any]] = []
+    tensors = {id(t): t for t in [*course.watch.tensors, *[t for t, _ in recorder.adopted.values()]]}
+    graded = {id(cell.tensor): cell for cell, _ in course.cells if type(cell) is GradCell}
+    cells = [cell for cell, _ in course.cells if type(cell) is StateCell]
+    cells += [graded.get(id(t)) or GradCell(t) for t in tensors.values() if id(t) in graded or t.grad is not None]
+    for cell in cells:
+        value = cell.layer._memory.left if type(cell) is StateCell else cell.get()
+        if value is not entered.get(id(cell), cell):
+            found.append((cell, value))
+        cell.set(settled(value))
+    return found
+
+
+def _refuse_changes(course: Course, recorder: Recorder) -> None:
+    """What a replay would not do must not be part of the step."""
+    watch = course.watch
+    exchanged = [t for t, a in recorder.adopted.values() if t.data is not a]
+    if exchanged:
+        raise CaptureError(f"the step exchanges the array of a tensor of shape {exchanged[0].shape} for another one: do that "
+                           "outside (a captured step may write to it in place)")
+    if [t.track for t in watch.tensors] != watch.tracks:
+        raise CaptureError("the step freezes or thaws parameters: a replay would not; do it between the calls")
+    if changes := watch.changes():
+        raise CaptureError(
+            f"the step changes what a replay would leave as it is: {', '.join(changes[:4])}. Return the value from the step and "
+            "use it there"
+        )
+    for t, a in recorder.adopted.values():
+        if t.track or type(t) is not Tensor:
+            watch.add(t, a)
+
+
+def _refuse_tapes(result: Any) -> None:
+    def look(x: Any) -> None:
+        node = x.node if isinstance(x, Tensor) else None
+        if node is not None and node.inputs is not None:
+            raise CaptureError(f"the step returns a recorded tensor (made by {node.op.name}), whose tape a replay does not have: "
+                               "return x.detach()")
+
+    mapped(result, look)
+
+
+# -- comparing ---------------------------------------------------------------------------------------------------------
+
+
+def _leaves(x: Any) -> list[Any]:
+    found: list[Any] = []
+    mapped(x, lambda v: found.append(v.data if isinstance(v, Tensor) else v))
+    return found
+
+
+def _same_leaves(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(map(_same_leaf, a, b))
+
+
+def _same_leaf(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray | np.generic) and type(a) is type(b):
+        return same_bits(a, b)
+    return a is b or (type(a) is type(b) and isinstance(a, PLAIN) and (a == b or (a != a and b != b)))

@@ -1,0 +1,90 @@
+"""mbconv and fused_mbconv: the inverted residual blocks of MobileNets and EfficientNets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...nn.chain import Chain
+from ...nn.norms import BatchNorm
+from ...ops.geometry import SamePad
+from ...ops.nonlinearities import hardsigmoid, identity, relu
+from .convolutions import conv_norm
+from .squeeze_excites import squeeze_excite
+
+
+def mbconv(
+    kernel_size: Any,
+    inplanes: int,
+    explanes: int,
+    outplanes: int,
+    activation: Callable[..., Any] = relu,
+    *,
+    stride: int,
+    reduction: float | None = None,
+    se_round_fn: Callable[[Any], Any] = round,
+    se_activation: Callable[..., Any] | None = None,
+    gate_activation: Callable[..., Any] = hardsigmoid,
+    norm_layer: Callable[..., Any] = BatchNorm,
+    pad: Any = None,
+    **keywords: Any,
+) -> Chain:
+    """mbconv(kernel_size, inplanes, explanes, outplanes, activation=relu, *, stride, reduction=None, se_round_fn=round,
+    se_activation=None, gate_activation=hardsigmoid, norm_layer=BatchNorm, pad=SamePad(), ...)
+
+    An inverted residual block: a 1x1 convolution to ``explanes``, left out where they are ``inplanes``; a depthwise one of
+    ``kernel_size``; squeeze and excitation where there is a ``reduction``; a 1x1 convolution to ``outplanes`` without
+    activation. Each convolution is a ``conv_norm``. **The residual connection is not part of it**: for ``stride`` 1 and
+    ``inplanes == outplanes`` write ``SkipConnection(mbconv(...), add)``.
+
+    ``reduction``: ``se_round_fn(explanes // reduction)`` channels are left in the squeeze-and-excitation layer, whose inner
+    activation is ``se_activation`` (by default ``activation``) and whose gate is ``gate_activation``. ``stride`` 1 or 2.
+    Other keywords (``init``, ``rng``) go to all convolutions.
+    Sources: Metalhead's ``Layers.mbconv``; Sandler and others, "MobileNetV2", 2018.
+    """
+    _check_stride("mbconv", stride)
+    every = {"norm_layer": norm_layer, **keywords}
+    layers = [] if inplanes == explanes else conv_norm((1, 1), inplanes, explanes, activation, **every)
+    layers += conv_norm(kernel_size, explanes, explanes, activation, stride=stride, pad=SamePad() if pad is None else pad,
+                        groups=explanes, **every)
+    if reduction is not None:
+        layers.append(squeeze_excite(explanes, reduction=reduction, round_fn=se_round_fn,
+                                     activation=activation if se_activation is None else se_activation,
+                                     gate_activation=gate_activation, rng=keywords.get("rng")))
+    return Chain(*layers, *conv_norm((1, 1), explanes, outplanes, identity, **every))
+
+
+def fused_mbconv(
+    kernel_size: Any,
+    inplanes: int,
+    explanes: int,
+    outplanes: int,
+    activation: Callable[..., Any] = relu,
+    *,
+    stride: int,
+    norm_layer: Callable[..., Any] = BatchNorm,
+    pad: Any = None,
+    **keywords: Any,
+) -> Chain:
+    """fused_mbconv(kernel_size, inplanes, explanes, outplanes, activation=relu, *, stride, norm_layer=BatchNorm,
+    pad=SamePad(), ...)
+
+    A fused inverted residual block: one convolution of ``kernel_size`` to ``explanes`` in place of ``mbconv``'s first two,
+    then a 1x1 convolution to ``outplanes`` without activation. Where ``explanes == inplanes`` nothing is expanded: one
+    convolution of ``kernel_size`` to ``outplanes`` with activation. The residual connection is not part of it.
+
+    ``stride`` 1 or 2. Sources: Metalhead's ``Layers.fused_mbconv``; Tan and Le, "EfficientNetV2", 2021.
+    """
+    _check_stride("fused_mbconv", stride)
+    every = {"norm_layer": norm_layer, **keywords}
+    expanded = outplanes if explanes == inplanes else explanes
+    layers = conv_norm(kernel_size, inplanes, expanded, activation, stride=stride, pad=SamePad() if pad is None else pad,
+                       **every)
+    if explanes != inplanes:
+        layers += conv_norm((1, 1), explanes, outplanes, identity, **every)
+    return Chain(*layers)
+
+
+def _check_stride(name: str, stride: Any) -> None:
+    if stride not in (1, 2):
+        raise ValueError(f"{name}: stride has to be 1 or 2, got {stride!r}")
