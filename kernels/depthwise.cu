@@ -7,8 +7,8 @@
 // x is [N, C, D, H, W], y and dy [N, C*M, OD, OH, OW], w [C*M, KD, KH, KW]. A lane is a pixel of a line and keeps a block of
 // lines in registers: what it loads of a line serves every line that the kernel reaches. Nothing is padded in memory.
 //
-//   depthwise_forward   y (=); a row is `lines` lines of a plane
-//   depthwise_data      dx (=); a row is `lines` lines of a plane
+//   depthwise_forward   y (=); a row is `count` planes, or `lines` lines of one
+//   depthwise_data      dx (=); rows as for y
 //   depthwise_filter    part [parts, C*M, KD, KH, KW] (=), the sums over `images` images each; the caller adds them up, so
 //                       that no sum depends on the number of threads; a row is a slice of one filter
 //
@@ -36,7 +36,6 @@
 #define BESIDE      (KH == 1 ? 1 : GROUP * KW <= VEC_FREE / 2 ? 4 : GROUP * KW < VEC_FREE ? 2 : 1)     // with lines of dy
 #endif
 
-// A row is `count` planes, or a tile of a plane.
 KERNEL(depthwise_forward)(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, long long planes, int O, int M, int D,
                           int H, int W, int OD, int OH, int OW, int KD, int sd, int dd, int pd, int ph, int pw, int lines, int count) {
     const int tiles = (OH + lines - 1) / lines, taps = KD * KH * KW;

@@ -81,7 +81,7 @@ UNSEEN inline void leave(State s, Line at, bool orders = true) {    // to the sc
     if (orders) __tsan_release(gate);
     __tsan_switch_to_fiber(home_tsan, 1);              // 1: the switch itself orders nothing
     switch_to(f->ctx, home);
-    if (orders) __tsan_acquire(gate);
+    if (orders && s != DONE) __tsan_acquire(gate);     // after DONE comes another block, which nothing orders
 }
 UNSEEN inline void enter() { for (;;) { body(body_arg); leave(DONE, {}); } }   // one block after another
 UNSEEN inline void* shared(const void* key, int bytes) {    // the same place in every block's arena, NaN at first

@@ -169,7 +169,7 @@ struct Shares {
     }
 };
 struct Whole {
-    const T* g;
+    const ACC* g;
     DEVICE_MEMBER Vec operator()(int at, int from, int to, int) const { return vec_load(g + at, from, to); }
 };
 #endif
@@ -202,7 +202,7 @@ KERNEL(mean_pool_backward)(const T* __restrict__ dy, const ACC* __restrict__ cou
     }
 }
 
-KERNEL(lp_pool_backward)(const T* __restrict__ g, const T* __restrict__ x, T* __restrict__ dx, long long planes, int D, int H, int W,
+KERNEL(lp_pool_backward)(const ACC* __restrict__ g, const T* __restrict__ x, T* __restrict__ dx, long long planes, int D, int H, int W,
                          int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw, int lines,
                          ACC power) {
     const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};

@@ -82,7 +82,7 @@ DEVICE void product(int count, const T* a, long long a_step, int K, const T* B, 
 }
 
 KERNEL(pack)(const T* __restrict__ w, T* __restrict__ B, int K, int n, bool turned) {
-    ROWS(r, (long long)((n + PANEL - 1) / PANEL) * K, PANEL) {
+    ROWS(r, (long long)((n + PANEL - 1) / PANEL) * K, 4 * PANEL) {      // its lanes read far apart
         const long long first = r / K * PANEL, k = r % K;
         LANES(j, PANEL) B[r * PANEL + j] = first + j >= n ? T(0) : turned ? w[(first + j) * K + k] : w[k * n + first + j];
     }

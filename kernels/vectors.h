@@ -8,7 +8,7 @@
 //   Vec     VL numbers of type ACC        VecInt   VL integers, the type of comparisons and of places
 //   VEC_FREE                              how many of them may be accumulators: the machine's registers, less some
 //   VEC_SPLIT(n, m)                       n rows of m accumulators each: how many rows at a time leave them in registers
-//   vec_index()                           0, 1, 2, ...
+//   vec_index()                           0, 1, 2, ...;  vec_at(v, l) is the integer in lane l of v
 //   vec_load(p)                           VL numbers
 //   vec_load(p, n)                        the first n, 0 after;  reads no further
 //   vec_load(p, from, to)                 lanes from..to-1, 0 elsewhere;  reads nothing else
@@ -50,6 +50,7 @@ DEVICE VecInt vec_index() {
     UNROLL for (int l = 0; l < VL; ++l) v[l] = l;
     return v;
 }
+DEVICE VecElement vec_at(VecInt v, int l) { return v[l]; }
 DEVICE int vec_within(int n) { return n < 0 ? 0 : n < VL ? n : VL; }
 // Loads and stores of a part: one instruction where the machine has masks, for which GCC 12 finds no plain loop.
 template <class E> DEVICE Vec vec_load(const E* p, int from, int to) {
@@ -181,6 +182,7 @@ DEVICE ACC vec_sum(Vec v) {
 typedef ACC Vec;
 typedef int VecInt;
 DEVICE VecInt vec_index() { return 0; }
+DEVICE int vec_at(VecInt v, int) { return v; }
 DEVICE Vec vec_load(const T* p) { return ACC(*p); }
 template <class E> DEVICE Vec vec_load(const E* p, int) { return ACC(*p); }
 template <class E> DEVICE Vec vec_load(const E* p, int from, int to) { return from <= 0 && to > 0 ? ACC(*p) : ACC(0); }

@@ -160,11 +160,15 @@ from .ops.elementary import (
     square,
     tan,
 )
+from .ops.extremes import amax, amin, argmax, argmin
+from .ops.extremes import max as max
+from .ops.extremes import min as min
 from .ops.geometry import SamePad
 from .ops.im2col import fold, unfold
 from .ops.indexing import take, take_along_axis
 from .ops.irregular_activations import glu, rrelu
 from .ops.joining import cat, chunk, concatenate, dstack, hstack, split, stack, unstack, vstack
+from .ops.lp_pooling import lpnormpool
 from .ops.nonlinearities import (
     bias_act,
     celu,
@@ -195,13 +199,11 @@ from .ops.nonlinearities import (
     σ,
 )
 from .ops.padding import pad, pad_constant
-from .ops.pooling import lpnormpool, maxpool, meanpool
+from .ops.pooling import maxpool, meanpool
 from .ops.products import dot, inner, kron, matmul, outer, tensordot, vdot
 from .ops.reductions import all as all
-from .ops.reductions import amax, amin, argmax, argmin, broadcast_to, count_nonzero, mean, prod, sum_to
 from .ops.reductions import any as any
-from .ops.reductions import max as max
-from .ops.reductions import min as min
+from .ops.reductions import broadcast_to, count_nonzero, mean, prod, sum_to
 from .ops.reductions import sum as sum
 from .ops.scans import cumprod, cumsum
 from .ops.scattering import put_along_axis, scatter, scatter_add

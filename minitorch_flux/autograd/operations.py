@@ -41,6 +41,7 @@ from ..backend import (
     read_only,
     refuse_complex,
 )
+from ..backend.tracers import is_traced
 from .node import Node, TapeError, checksum_of, next_order
 from .recording import state
 from .tensors import Tensor
@@ -292,6 +293,8 @@ def _plain_input(x: Any, name: str) -> Any:
         return x
     if isinstance(x, np.generic) and is_number(x.dtype) and x.dtype.kind != "c":
         return x.item()  # a NumPy scalar counts as a Python scalar: it never widens a dtype
+    if is_traced(x) and not is_array(x):  # the same of a captured step
+        return x.item()
     x = as_array(x)
     refuse_complex(x.dtype, name)
     return x

@@ -45,6 +45,7 @@ class ArrayFunction:
         self.accepts = ""
         self.outline: Callable[..., Any] | None = None
         self.launches = 0
+        self.whole = False  # a captured step takes the reference as one call: which way it goes depends on numbers
         if self.name in FUNCTIONS:
             raise ValueError(f"there are two array functions called {self.name!r}")
         FUNCTIONS[self.name] = self
@@ -59,8 +60,8 @@ class ArrayFunction:
                 return y
         if self.outline is not None and any(is_outline(a) for a in args):
             return self.outline(*args, **keywords)
-        if stand_ins.count and tracing.recorder is not None and any(map(is_live, args)):
-            return tracing.recorder.run(self.reference, args, keywords)  # as one call: references take real numbers
+        if stand_ins.count and tracing.recorder is not None and (self.whole or any(map(is_live, args))):
+            return tracing.recorder.run(self.reference, args, keywords)
         return self.reference(*args, **keywords)
 
     def kernel(self, accepts: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

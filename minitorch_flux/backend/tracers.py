@@ -74,6 +74,7 @@ class Tracer(NDArrayOperatorsMixin):
     base = property(lambda self: self.array.base)
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
+    data = ctypes = property(_refusal("the address"))
     real = property(lambda self: self.recorder.run(np.real, (self,)))
     imag = property(lambda self: self.recorder.run(np.imag, (self,)))
 
@@ -113,7 +114,8 @@ class Tracer(NDArrayOperatorsMixin):
         return self.recorder.run(operator.ipow, (self, other), written=(self,))
 
     __float__, __int__, __index__ = _refusal("float()"), _refusal("int()"), _refusal("an index or int()")
-    __complex__, __format__, tolist = _refusal("complex()"), _refusal("printing"), _refusal("tolist()")
+    __complex__, __format__, __str__ = _refusal("complex()"), _refusal("printing"), _refusal("printing")
+    tolist = _refusal("tolist()")
     tobytes, dump, dumps = _refusal("tobytes()"), _refusal("dump()"), _refusal("dumps()")
     __array__ = _refusal("numpy.asarray, or NumPy's writing to an array of its own,")
     __dlpack__ = __reduce__ = __copy__ = __deepcopy__ = _refusal("a copy outside the step")
@@ -168,7 +170,9 @@ class Live:
         return "<number of a captured step>"
 
     __float__, __int__, __index__ = _refusal("float()"), _refusal("int()"), _refusal("an index or int()")
-    __format__, __reduce__, __copy__, __deepcopy__ = (_refusal(w) for w in ("printing", "a pickle", "a copy", "a copy"))
+    __format__, __str__ = _refusal("printing"), _refusal("printing")
+    __reduce__ = __copy__ = __deepcopy__ = _refusal("a copy outside the step")
+    __array__ = _refusal("an array of NumPy's own making")
 
 
 def _arithmetic(symbol: Any, swapped: bool) -> Any:
@@ -221,7 +225,8 @@ def _made(function: Any, *args: Any, **keywords: Any) -> Any:
 def _converted(function: Any, x: Any, *args: Any, **keywords: Any) -> Any:
     if isinstance(x, Tracer):
         return x.recorder.converted(function, x, args, keywords)
-    return function(x, *args, **keywords)
+    a = function(x, *args, **keywords)
+    return a if state.recorder is None else state.recorder.lift(a)
 
 
 traced = _Traced()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -43,8 +43,8 @@ class Watch:
         self.known: dict[int, Any] = {}
         self.generators: list[Generator] = []
         self.keepers: list[Any] = []
-        self._names: list[Callable[[int], str]] = []  # of the values of each view
         self._views: list[Any] = []
+        self._names: list[tuple[str, Any]] = []  # of each view: what it belongs to, and that itself
         self._cells: list[tuple[str, types.CellType]] = []
         self._items: list[tuple[str, dict[str, Any], str]] = []  # a name, and where it is looked up
         self._lists: list[tuple[str, Any]] = []
@@ -56,6 +56,7 @@ class Watch:
         self.arrays = [t.data for t in self.tensors]
         self.tracks = [t.track for t in self.tensors]
         self.snapshot = self._now()
+        self._lengths = list(map(len, self._views))
 
     def add(self, t: Tensor, data: Any) -> None:
         """Watch a tensor that only the recording has found."""
@@ -79,10 +80,10 @@ class Watch:
 
     def changes(self) -> list[str]:
         """The names of what has changed, but for the data of tensors."""
-        now, names = self._now(), self._all_names()
-        if len(now) != len(self.snapshot):
-            return ["the number of entries of a list, dict or layer"]
-        return [name for name, a, b in zip(names, now, self.snapshot, strict=True) if not _equal(a, b)]
+        lengths = list(map(len, self._views))
+        if lengths != self._lengths:
+            return [name for (name, _), a, b in zip(self._names, lengths, self._lengths, strict=True) if a != b]
+        return [name for name, a, b in zip(self._all_names(), self._now(), self.snapshot, strict=True) if not _equal(a, b)]
 
     # -- what is there now ---------------------------------------------------------------------------------------------
 
@@ -95,7 +96,7 @@ class Watch:
         ]
 
     def _all_names(self) -> list[str]:
-        found = [name(i) for name, view in zip(self._names, self._views, strict=True) for i in range(len(view))]
+        found = [f"{name}.{k}" for name, x in self._names for k in (x if isinstance(x, dict) else range(len(x)))]
         found += [name for name, _ in self._cells]
         found += [name for name, _, _ in self._items]
         return found + [f"the length of {name}" for name, _ in self._lists]
@@ -127,16 +128,16 @@ class Watch:
         elif isinstance(x, Structure):
             if isinstance(x, Recur):
                 self.recurrent.append(x)
-            self._look_at(f"{name}.", vars(x))
+            self._look_at(name, vars(x))
             self._visit_class(type(x))
         elif isinstance(x, dict):
             if len(x) <= LONG or _holds_parts(x.values()):
-                self._look_at(f"{name}: ", x)
+                self._look_at(name, x)
             else:
                 self._lists.append((name, x))
         elif isinstance(x, list | tuple):
             if len(x) <= LONG or _holds_parts(x):
-                self._names.append(lambda i: f"{name}[{i}]")
+                self._names.append((name, x))
                 self._views.append(x)
                 self._stack += [(f"{name}[{i}]", v) for i, v in enumerate(x)]
             else:
@@ -159,9 +160,9 @@ class Watch:
             self._visit_class(type(x))
 
     def _look_at(self, name: str, values: dict[str, Any]) -> None:
-        self._names.append(lambda i: f"{name}{list(values)[i]}")
+        self._names.append((name, values))
         self._views.append(values.values())
-        self._stack += [(f"{name}{k}", v) for k, v in values.items()]
+        self._stack += [(f"{name}.{k}", v) for k, v in values.items()]
 
     def _visit_function(self, f: types.FunctionType) -> None:
         """What a function can read: but for this library's functions, and the globals of installed packages."""

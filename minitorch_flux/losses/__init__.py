@@ -9,6 +9,7 @@ rows, of the same shape as the prediction; their ``weight`` is one number per cl
 their target too.
 """
 
+from ..spelling import teach
 from .classification import (
     binary_focal_loss,
     binarycrossentropy,
@@ -53,3 +54,7 @@ __all__ = [
     "squared_hinge_loss",
     "tversky_loss",
 ]
+
+for _name in __all__:  # a foreign keyword (reduction=) gets an error that gives ours
+    globals()[_name] = teach(globals()[_name])
+    globals()[_name].__module__ = __name__  # where pickles find it

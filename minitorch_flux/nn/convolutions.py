@@ -11,7 +11,7 @@ from ..ops.convolution import conv_bias_act
 from ..ops.geometry import Window, window
 from ..ops.nonlinearities import Activation, activation_of, identity
 from .initialisers import glorot_uniform, zeros
-from .inputs import as_input, bias_parameter, drawn, layer_name, weights_from, whole
+from .inputs import as_input, bias_parameter, drawn, layer_name, speak_for, weights_from, whole
 from .lazy_sizes import open_size
 from .module import Module
 
@@ -57,6 +57,7 @@ class Convolution(Module):
     ) -> None:
         """Weights and activation from ``(kernel, *sizes)``: sizes to draw for, or given arrays; the keywords are kept."""
         name, rest = type(self).__name__, list(sizes)
+        self.groups = whole(self.groups, f"{name}: groups")
         if is_array(kernel) or isinstance(kernel, Tensor):
             weight = weights_from(kernel, None, name, "weight")
             if weight.ndim < 3:
@@ -123,7 +124,12 @@ class Convolution(Module):
             raise ValueError(f"{layer_name(self)}: the input has {x.shape[-n - 1]} channels on axis {x.ndim - n - 1}, "
                              f"expected {self.in_} (input shape {x.shape})")
         act = activation_of(self.activation)
-        return self.activation(self._apply(x, identity)) if act is None else self._apply(x, act)
+        try:
+            y = self._apply(x, identity if act is None else act)
+        except ValueError as error:
+            speak_for(error, self, x)
+            raise
+        return self.activation(y) if act is None else y
 
     def _sizes(self) -> list[Any]:
         """The channels, as they print."""

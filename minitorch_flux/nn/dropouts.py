@@ -6,7 +6,7 @@ from typing import Any
 
 from ..autograd import Tensor
 from ..ops.dropouts import alpha_dropout, check_probability, dropout, one_axis
-from .inputs import layer_name
+from .inputs import as_real, layer_name
 from .module import Module, training
 
 
@@ -21,7 +21,8 @@ class Dropout(Module):
     """Dropout(p, *, axis=None, rng=None, active=None)
 
     For each input, either sets that input to 0 (with probability ``p``) or scales it by 1 / (1 - p). Any shape. This
-    reduces overfitting during training; in test mode the layer returns its very input (of an array a tensor of the same memory).
+    reduces overfitting during training; in test mode the layer returns its very input (of an array a tensor of its
+    memory).
 
     ``axis``: the axis or axes along which the choice is made, all others share it: ``axis=0`` drops whole samples,
     ``axis=(0, 1)`` whole channels of images (N, C, H, W), ``axis=()`` all or nothing. ``dims=`` is Flux's word for it and
@@ -46,7 +47,7 @@ class Dropout(Module):
         return self.axis
 
     def __call__(self, x: Any) -> Tensor:
-        return dropout(x, self.p, axis=self.axis, rng=self.rng, active=training(self), name=layer_name(self))
+        return dropout(as_real(x, self), self.p, axis=self.axis, rng=self.rng, active=training(self), name=layer_name(self))
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         given = {"axis": self.axis, "rng": self.rng, "active": self.active}
@@ -68,4 +69,4 @@ class AlphaDropout(Module):
         self.rng, self.active = rng, check_active("AlphaDropout", active)
 
     def __call__(self, x: Any) -> Tensor:
-        return alpha_dropout(x, self.p, rng=self.rng, active=training(self), name=layer_name(self))
+        return alpha_dropout(as_real(x, self), self.p, rng=self.rng, active=training(self), name=layer_name(self))

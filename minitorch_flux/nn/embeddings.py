@@ -37,6 +37,8 @@ class _Table(Module):
             weight = drawn(init, shape, rng, name)
         if padding_idx is not None:
             rows = weight.shape[0]
+            if isinstance(padding_idx, bool) or not isinstance(padding_idx, int | np.integer):
+                raise TypeError(f"{name}: padding_idx is the number of a row of the table, got {padding_idx!r}")
             if not -rows <= padding_idx < rows:
                 raise ValueError(f"{name}: padding_idx={padding_idx} is not one of the {rows} rows of the table")
             padding_idx = int(padding_idx) % rows
@@ -176,7 +178,7 @@ class EmbeddingBag(_Table):
                              f"{start.dtype} and shape {start.shape}")
         xp = array_module(start)
         start = xp.concatenate([start.astype(np.int64), xp.full(1, size, np.int64)])
-        if int(start[0]) != 0:
+        if start[0].item() != 0:
             raise ValueError(f"{layer_name(self)}: the first offset must be 0, where the first bag begins, got "
                              f"{'none' if start.size == 1 else int(start[0])}")
         if (start[1:] < start[:-1]).any():

@@ -29,8 +29,7 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
         try:
             array = as_array(x, like=weight.data)
         except (TypeError, ValueError) as error:
-            got = f"holds no numbers ({error})" if is_array(x) else f"is a {type(x).__name__}, expected an array"
-            raise TypeError(f"{layer_name(layer)}: the input {got}") from None
+            raise TypeError(f"{layer_name(layer)}: {_no_array(x, error)}") from None
         if array.dtype.kind == "c":
             refuse_complex(array.dtype, layer_name(layer))
         x = Tensor(array)
@@ -41,6 +40,32 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
             "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"
         )
     return x if a.dtype == w.dtype else x.astype(w.dtype)
+
+
+def as_real(x: Any, layer: Module) -> Tensor:
+    """``x`` as a Tensor of its own dtype, for layers without weights. Raises TypeError where it is no array of real numbers."""
+    if isinstance(x, Tensor):
+        return x
+    try:
+        array = as_array(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{layer_name(layer)}: {_no_array(x, error)}") from None
+    refuse_complex(array.dtype, layer_name(layer))
+    return Tensor(array)
+
+
+def _no_array(x: Any, error: Exception) -> str:
+    got = f"holds no numbers ({error})" if is_array(x) else f"is a {type(x).__name__}, expected an array"
+    return f"the input {got}"
+
+
+def speak_for(error: Exception, layer: Module, x: Any) -> None:
+    """An op's error, which names the class of ``layer``, in the name of the whole layer and with the shape of its input."""
+    kind = f"{type(layer).__name__}: "
+    message = str(error.args[0]) if error.args else ""
+    if message.startswith(kind):
+        shape = "" if "input shape" in message or not hasattr(x, "shape") else f" (input shape {tuple(x.shape)})"
+        error.args = (f"{layer_name(layer)}: {message.removeprefix(kind)}{shape}", *error.args[1:])
 
 
 def whole(value: Any, what: str) -> int:
@@ -71,6 +96,9 @@ def drawn(init: Callable[..., Any], shape: tuple[int, ...], rng: Any, layer: str
     """The array that an initialiser draws, of the shape that was asked for; ``rng`` is passed on where there is one."""
     if not _drawing.on:
         return np.broadcast_to(np.zeros((), DEFAULT), shape)
+    if not callable(init):
+        raise TypeError(f"{layer}: an initialiser is a function of the shape, such as glorot_uniform, got "
+                        f"{printing.text(init)}")
     array = as_array(init(*shape) if rng is None else init(*shape, rng=rng))
     if array.shape != shape:
         raise ValueError(f"{layer}: init gave an array of shape {array.shape}, asked for {shape}")
@@ -79,7 +107,10 @@ def drawn(init: Callable[..., Any], shape: tuple[int, ...], rng: Any, layer: str
 
 def weights_from(array: Any, ndim: int | None, layer: str, what: str) -> Any:
     """A given weight array, copied: floats keep their dtype, other real numbers become float32."""
-    a = as_array(array.data if isinstance(array, Tensor) else array)
+    try:
+        a = as_array(array.data if isinstance(array, Tensor) else array)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{layer}: the {what} is an array of numbers, got {array!r} ({error})") from None
     refuse_complex(a.dtype, layer)
     if ndim is not None and a.ndim != ndim:
         raise ValueError(f"{layer}: the {what} has {ndim} axes, got shape {a.shape}")

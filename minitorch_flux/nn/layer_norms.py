@@ -11,7 +11,7 @@ from ..ops.elementwise import as_tensor
 from ..ops.layer_norms import layer_norm, rms_norm
 from ..ops.nonlinearities import identity
 from .initialisers import ones, zeros
-from .inputs import as_input, bias_parameter, drawn, layer_name, whole
+from .inputs import as_input, as_real, bias_parameter, drawn, layer_name, whole
 from .lazy_sizes import open_size
 from .module import Module
 
@@ -69,7 +69,7 @@ class _LastAxesNorm(Module):
         return self.sizes if len(self.sizes) > 1 else self.sizes[0]
 
     def _input(self, x: Any) -> Tensor:
-        x = as_tensor(x) if self.weight is None else as_input(x, self.weight, self)
+        x = as_real(x, self) if self.weight is None else as_input(x, self.weight, self)
         check_last_axes(x, self.sizes, self)
         return x
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from ..autograd import Buffer, Param, Tensor
 from ..autograd.recording import note
-from ..backend import DEFAULT, is_float, refuse_complex
+from ..backend import DEFAULT, is_float
 from ..ops.channel_norms import batch_norm, fixed_norm, group_norm
-from ..ops.elementwise import as_tensor
 from ..ops.nonlinearities import activation_of, identity
 from ..ops.shapes import repeat
 from .dropouts import check_active
 from .initialisers import ones, zeros
-from .inputs import as_input, drawn, layer_name, whole
+from .inputs import as_input, as_real, drawn, layer_name, whole
 from .layer_norms import check_activation
 from .lazy_sizes import open_size
 from .module import Module, training
@@ -57,7 +56,7 @@ class _ChannelNorm(Module):
             eps = ε
         if not 0 <= eps < math.inf:
             raise ValueError(f"{name}: eps must be 0 or a small positive number, got {eps!r}")
-        if not 0 <= momentum <= 1:
+        if not isinstance(momentum, int | float) or not 0 <= momentum <= 1:
             raise ValueError(f"{name}: momentum, the weight of the new value, must be between 0 and 1, got {momentum!r}")
         self.activation = check_activation(name, activation)
         self.affine, self.track_stats, self.eps, self.momentum = affine, track_stats, eps, momentum
@@ -73,8 +72,7 @@ class _ChannelNorm(Module):
         if like is not None:
             x = as_input(x, like, self)
         else:
-            x = as_tensor(x)
-            refuse_complex(x.dtype, layer_name(self))
+            x = as_real(x, self)
             x = x if is_float(x.dtype) else x.astype(DEFAULT)
         shape = x.shape
         if len(shape) < ndim:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..autograd import Tensor
 from ..ops.adaptive_pooling import adaptive_maxpool, adaptive_meanpool
 from ..ops.geometry import Pad, window
-from ..ops.pooling import lpnormpool, maxpool, meanpool, with_batch
+from ..ops.lp_pooling import lpnormpool
+from ..ops.pooling import maxpool, meanpool, with_batch
 from ..ops.reductions import mean
-from .inputs import layer_name
+from .inputs import as_real, layer_name, speak_for, whole
 from .module import Module
 
 
@@ -23,6 +25,14 @@ class _Pool(Module):
         window(type(self).__name__, self.k, self.stride, pad, dilation, ceil_mode=ceil_mode,
                ndim=len(self.k) if isinstance(self.k, tuple) else 1)
 
+    def _pooled(self, pool: Callable[..., Tensor], x: Any, **keywords: Any) -> Tensor:
+        x = as_real(x, self)
+        try:
+            return pool(x, self.k, stride=self.stride, pad=self.pad, name=type(self).__name__, **keywords)
+        except ValueError as error:
+            speak_for(error, self, x)
+            raise
+
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """For printing: what rebuilds the layer, a stride only where it is not ``k``."""
         attributes = {n: v for n, v in vars(self).items() if n not in ("k", "p", "active")}
@@ -33,6 +43,14 @@ class _Pool(Module):
 
 def _plain(k: Any) -> Any:
     return tuple(k) if isinstance(k, list) else k
+
+
+def _sizes(layer: str, out: Any) -> Any:
+    out = _plain(out)
+    for n in out if isinstance(out, tuple) else (out,):
+        if whole(n, f"{layer}(out): each size") < 1:
+            raise ValueError(f"{layer}(out): the output size is a positive int or one per axis, got {out!r}")
+    return out
 
 
 class MaxPool(_Pool):
@@ -55,8 +73,7 @@ class MaxPool(_Pool):
         self._check(pad, dilation, ceil_mode)
 
     def __call__(self, x: Any) -> Tensor:
-        return maxpool(x, self.k, stride=self.stride, pad=self.pad, dilation=self.dilation, ceil_mode=self.ceil_mode,
-                       name="MaxPool")
+        return self._pooled(maxpool, x, dilation=self.dilation, ceil_mode=self.ceil_mode)
 
 
 class MeanPool(_Pool):
@@ -76,8 +93,7 @@ class MeanPool(_Pool):
         self._check(pad, 1, ceil_mode)
 
     def __call__(self, x: Any) -> Tensor:
-        return meanpool(x, self.k, stride=self.stride, pad=self.pad, ceil_mode=self.ceil_mode,
-                        count_include_pad=self.count_include_pad, name="MeanPool")
+        return self._pooled(meanpool, x, ceil_mode=self.ceil_mode, count_include_pad=self.count_include_pad)
 
 
 class LpPool(_Pool):
@@ -95,7 +111,7 @@ class LpPool(_Pool):
         self._check(pad, 1, False)
 
     def __call__(self, x: Any) -> Tensor:
-        return lpnormpool(x, self.k, self.p, stride=self.stride, pad=self.pad, name="LpPool")
+        return self._pooled(lpnormpool, x, p=self.p)
 
 
 class AdaptiveMaxPool(Module):
@@ -108,10 +124,10 @@ class AdaptiveMaxPool(Module):
     """
 
     def __init__(self, out: Any) -> None:
-        self.out = _plain(out)
+        self.out = _sizes(type(self).__name__, out)
 
     def __call__(self, x: Any) -> Tensor:
-        return adaptive_maxpool(x, self.out, name=layer_name(self))
+        return adaptive_maxpool(as_real(x, self), self.out, name=layer_name(self))
 
 
 class AdaptiveMeanPool(Module):
@@ -121,10 +137,10 @@ class AdaptiveMeanPool(Module):
     """
 
     def __init__(self, out: Any) -> None:
-        self.out = _plain(out)
+        self.out = _sizes(type(self).__name__, out)
 
     def __call__(self, x: Any) -> Tensor:
-        return adaptive_meanpool(x, self.out, name=layer_name(self))
+        return adaptive_meanpool(as_real(x, self), self.out, name=layer_name(self))
 
 
 class GlobalMaxPool(Module):
@@ -137,7 +153,7 @@ class GlobalMaxPool(Module):
         pass
 
     def __call__(self, x: Any) -> Tensor:
-        return adaptive_maxpool(x, 1, name="GlobalMaxPool")
+        return adaptive_maxpool(as_real(x, self), 1, name="GlobalMaxPool")
 
 
 class GlobalMeanPool(Module):
@@ -150,5 +166,7 @@ class GlobalMeanPool(Module):
         pass
 
     def __call__(self, x: Any) -> Tensor:
-        x, _ = with_batch("GlobalMeanPool", x, None)
+        x, _ = with_batch("GlobalMeanPool", as_real(x, self), None)
+        if 0 in x.shape[2:]:
+            raise ValueError(f"GlobalMeanPool: the input has an empty axis, there is nothing to pool (input shape {x.shape})")
         return mean(x, tuple(range(2, x.ndim)), keepdims=True)

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend import array_module, is_array
+from .initialisers import Initialiser
 from .module import Module, _named
 from .state_dicts import is_saved
 
@@ -104,6 +105,8 @@ def text(value: Any) -> str:
     if isinstance(value, functools.partial):
         given = [text(v) for v in value.args] + [f"{k}={text(v)}" for k, v in value.keywords.items()]
         return f"partial({', '.join([text(value.func), *given])})"
+    if isinstance(value, Initialiser):
+        return repr(value)  # its settings, too
     name = getattr(value, "__name__", None) or getattr(value, "name", None)
     return name if callable(value) and isinstance(name, str) else repr(value)
 

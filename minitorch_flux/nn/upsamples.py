@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Tensor
 from ..ops.upsampling import pixel_shuffle, upsample_bicubic, upsample_linear, upsample_nearest
-from .inputs import layer_name
+from .inputs import as_real, layer_name, whole
 from .module import Module
 
 NDIM = {"nearest": None, "linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
@@ -38,10 +40,16 @@ class Upsample(Module):
             raise TypeError(f"Upsample: give either scale= or size=, got {'neither' if scale is None else 'both'}")
         if align_corners and mode == "nearest":
             raise ValueError("Upsample: align_corners is for linear interpolation, 'nearest' has none")
+        what, value, kind = ("scale", scale, int | float | np.number) if size is None else ("size", size, int | np.integer)
+        for n in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(n, bool) or not isinstance(n, kind) or not n > 0:
+                raise ValueError(f"Upsample: {what} is a positive {'whole ' * (size is not None)}number or a tuple with one for "
+                                 f"each axis, got {value!r}")
         self.mode, self.align_corners = mode, align_corners
         self.scale, self.size = (tuple(v) if isinstance(v, list) else v for v in (scale, size))
 
     def __call__(self, x: Any) -> Tensor:
+        x = as_real(x, self)
         given: dict[str, Any] = {"scale": self.scale, "size": self.size, "name": layer_name(self)}
         if self.mode == "nearest":
             return upsample_nearest(x, **given)
@@ -61,7 +69,9 @@ class PixelShuffle(Module):
     """
 
     def __init__(self, r: int) -> None:
-        self.r = r
+        self.r = whole(r, "PixelShuffle: r")
+        if not self.r:
+            raise ValueError("PixelShuffle: r is a whole number from 1 on, got 0")
 
     def __call__(self, x: Any) -> Tensor:
-        return pixel_shuffle(x, self.r, name=layer_name(self))
+        return pixel_shuffle(as_real(x, self), self.r, name=layer_name(self))

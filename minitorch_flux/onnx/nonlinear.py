@@ -12,7 +12,7 @@ from ..ops import nonlinearities as f
 from ..ops.comparisons import clip, where
 from ..ops.elementary import expm1
 from ..ops.elementwise import as_tensor
-from ..ops.reductions import argmax
+from ..ops.extremes import argmax
 from ..ops.softmaxes import logsoftmax, softmax
 from .arguments import axis_of, like
 from .registry import register

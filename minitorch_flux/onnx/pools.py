@@ -9,10 +9,11 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend import array_module
-from ..ops import pooling
+from ..ops import extremes, pooling
 from ..ops import reductions as r
 from ..ops.elementwise import as_tensor
 from ..ops.geometry import window
+from ..ops.lp_pooling import lpnormpool
 from ..ops.scattering import scatter
 from ..ops.statistics import norm
 from .arguments import ints, like
@@ -66,7 +67,7 @@ def lp_pool(
     x, k = as_tensor(x), tuple(kernel_shape)
     stride, dilation = numbers(strides, len(k), 1), numbers(dilations, len(k), 1)
     pad = padding_of(auto_pad, pads, x.shape[2:], k, stride, dilation)
-    return pooling.lpnormpool(x, k, p, stride=stride, pad=pad, dilation=dilation, ceil_mode=bool(ceil_mode))
+    return lpnormpool(x, k, p, stride=stride, pad=pad, dilation=dilation, ceil_mode=bool(ceil_mode))
 
 
 def _planes(x: Tensor) -> tuple[int, ...]:
@@ -82,7 +83,7 @@ def global_average_pool(x: Any) -> Any:
 @register("GlobalMaxPool")
 def global_max_pool(x: Any) -> Any:
     x = as_tensor(x)
-    return r.max(x, _planes(x), keepdims=True)
+    return extremes.max(x, _planes(x), keepdims=True)
 
 
 @register("GlobalLpPool")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend import array_module, is_float
+from ..ops import extremes
 from ..ops import reductions as r
 from ..ops.arithmetic import absolute
 from ..ops.elementary import log, square
@@ -64,8 +65,8 @@ def _extreme(function: Callable[..., Any], any_or_all: Callable[..., Any]) -> Ca
 _reduction("ReduceSum", r.sum)
 _reduction("ReduceMean", r.mean)
 _reduction("ReduceProd", r.prod)
-_reduction("ReduceMax", _extreme(r.max, r.any), empty=-math.inf)
-_reduction("ReduceMin", _extreme(r.min, r.all), empty=math.inf)
+_reduction("ReduceMax", _extreme(extremes.max, r.any), empty=-math.inf)
+_reduction("ReduceMin", _extreme(extremes.min, r.all), empty=math.inf)
 _reduction("ReduceL1", lambda x, axes, keepdims: r.sum(absolute(x), axes, keepdims=keepdims))
 _reduction("ReduceL2", lambda x, axes, keepdims: norm(_floating(x), axis=axes, keepdims=keepdims) if axes else absolute(x))
 _reduction("ReduceSumSquare", lambda x, axes, keepdims: r.sum(square(x), axes, keepdims=keepdims))
@@ -88,8 +89,8 @@ def _place(function: Callable[..., Any]) -> Callable[..., Any]:
     return translated
 
 
-register("ArgMax")(_place(r.argmax))
-register("ArgMin")(_place(r.argmin))
+register("ArgMax")(_place(extremes.argmax))
+register("ArgMin")(_place(extremes.argmin))
 
 
 def _scan(function: Callable[..., Any], first: int) -> Callable[..., Any]:

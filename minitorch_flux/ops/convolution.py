@@ -23,6 +23,7 @@ from typing import Any
 from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, is_float
 from . import convolution_kernels as kernels
+from .casts import astype_forward
 from .elementwise import as_tensor
 from .geometry import Window, window
 from .im2col import Sizes, col2im_forward, im2col_forward
@@ -57,7 +58,7 @@ def _matmul(a: Any, b: Any) -> Any:
     xp = array_module(a)
     dtype = xp.result_type(a.dtype, b.dtype)
     high = accumulator(dtype) if is_float(dtype) else dtype
-    return xp.matmul(a.astype(high, copy=False), b.astype(high, copy=False)).astype(dtype, copy=False)
+    return astype_forward(xp.matmul(astype_forward(a, high), astype_forward(b, high)), dtype)
 
 
 @array_function

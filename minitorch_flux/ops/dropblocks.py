@@ -4,7 +4,7 @@
     gamma = gamma_scale p H W / b^2 / ((H - b + 1) (W - b + 1))   at most 1
     s[n, c, i, j] = 1 with probability gamma                      the seeds
     kept[i, j] = 1 unless there is a seed in the window of b x b pixels around (i, j)
-    y = x kept size / sum(kept)                                   dx = dy kept size / sum(kept)
+    y = x size / sum(kept) where kept, else 0                     dx = dy size / sum(kept) where kept, else 0
 
 Seed i is the middle of its block, which reaches from i - (b - 1) // 2 to i + b // 2. ``edge="free"``: seeds lie anywhere,
 and blocks may stick out; ``edge="valid"``: only where the whole block is inside. A pixel that k seeds could cover is
@@ -26,6 +26,7 @@ from ..autograd import Tensor, is_recording
 from ..backend import Generator, array_function, array_module, is_float
 from ..backend.generator import resolve_rng
 from ..backend.outlines import Outline
+from .comparisons import where
 from .elementwise import as_tensor
 from .philox import blocks_of, philox_bernoulli
 
@@ -132,10 +133,9 @@ def _dropblock(
     key, counter = rng.reserve(blocks_of(math.prod(shape)))
     kept = dropblock_mask(key, counter, shape, gamma, min(block_size, h, w), edge == "valid", x.data)
     if noise:
-        others = rng.normal(shape, x.dtype, like=x.data) * ~kept
-        return x * Tensor(kept.astype(x.dtype)) + Tensor(others.astype(x.dtype, copy=False))
-    scale = math.prod(shape) / xp.maximum(kept.sum(), 1)
-    return x * Tensor((kept * scale).astype(x.dtype))
+        return where(kept, x, rng.normal(shape, x.dtype, like=x.data))
+    scale = xp.asarray(math.prod(shape) / xp.maximum(kept.sum(), 1)).astype(x.dtype)
+    return where(kept, x * Tensor(scale), 0)
 
 
 _dropblock.__qualname__ = "dropblock"  # what Python calls it where an argument is missing

@@ -202,6 +202,6 @@ def _launch_binary(name: str, x: Any, y: Any) -> Any:
         return NotImplemented
     z = empty_like(like)
     arrays = [v if hasattr(v, "dtype") else None for v in (x, y)]
-    numbers = [0.0 if hasattr(v, "dtype") else float(v) for v in (x, y)]
+    numbers = [0.0 if hasattr(v, "dtype") else v * 1.0 for v in (x, y)]
     n = like.size
     return z if elementwise(f"{name}_forward", like, 1, n, *arrays, *numbers, z, n) else NotImplemented

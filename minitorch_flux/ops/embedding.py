@@ -57,7 +57,7 @@ embedding = operation("embedding", embedding_forward, backward=embedding_backwar
 def _bags(start: Any) -> Any:
     """The bag of each entry: 0 for the first ``start[1]`` ones, and so on."""
     xp = array_module(start)
-    return xp.searchsorted(start[1:], xp.arange(int(start[-1])), side="right")
+    return xp.searchsorted(start[1:], xp.arange(start[-1].item()), side="right")
 
 
 @array_function
@@ -119,7 +119,7 @@ def bag_argmax(x: Any, index: Any, start: Any) -> Any:
     if is_outline(index) or index.size == 0:
         return xp.zeros((bags, d), np.int64)
     length = start[1:] - start[:-1]
-    place = start[:-1, None] + xp.minimum(xp.arange(int(length.max())), xp.maximum(length - 1, 0)[:, None])
+    place = start[:-1, None] + xp.minimum(xp.arange(length.max().item()), xp.maximum(length - 1, 0)[:, None])
     rows = index[xp.minimum(place, index.size - 1)]  # (B, longest): what lies beyond a bag's end is its last entry again
     best = x[rows].argmax(axis=1)
     return xp.where((length > 0)[:, None], xp.take_along_axis(rows, best, axis=1), 0)

@@ -62,6 +62,9 @@ def accumulate_rows(rows: Any, index: Any, n: int) -> Any:
     return y
 
 
+accumulate_rows.whole = True
+
+
 @accumulate_rows.outlined
 def _(rows: Any, index: Any, n: int) -> Any:
     return empty((n, rows.shape[1]), rows.dtype, like=rows)

@@ -21,12 +21,9 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..backend import accumulator, array_function, array_module, device_of, empty, is_float, to_device
 from ..readings import KernelFile
-from .arithmetic import absolute
-from .comparisons import where
-from .elementary import power
-from .elementwise import as_tensor, raw
+from .elementwise import as_tensor
 from .geometry import Pad, Window, window
 from .im2col import Sizes, padded, taps, three
 
@@ -38,13 +35,13 @@ def places(x: Any, sizes: Sizes) -> Any:
     return array_module(x).arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
 
 
-def _inside(x: Any, window: Window, sizes: Sizes) -> Any:
+def inside(x: Any, window: Window, sizes: Sizes) -> Any:
     """x without the padding: its middle part of ``sizes``."""
     cut = tuple(slice(lo, lo + i) for i, lo in zip(sizes, window.lo))
     return array_module(x).ascontiguousarray(x[..., *cut])
 
 
-def _zeros(x: Any, window: Window, sizes: Sizes, dtype: Any) -> Any:
+def zeros_for(x: Any, window: Window, sizes: Sizes, dtype: Any) -> Any:
     """Zeros for images of ``sizes`` with the window's padding, N and C and P as in ``x``."""
     pairs = window.pad_for(sizes, x.shape[2:])
     return array_module(x).zeros((*x.shape[:2], *(i + lo + hi for i, (lo, hi) in zip(sizes, pairs))), dtype)
@@ -71,10 +68,10 @@ def max_pool_backward(dy: Any, arg: Any, window: Window, sizes: Sizes) -> Any:
     """dx (N, C, *sizes): every dy at the place of its maximum."""
     window = window.at(sizes)
     out = dy.shape[2:]
-    dx, place = _zeros(dy, window, sizes, dy.dtype), padded(places(dy, sizes), window, out, -2)
+    dx, place = zeros_for(dy, window, sizes, dy.dtype), padded(places(dy, sizes), window, out, -2)
     for _, cut in taps(window, out):
         dx[..., *cut] += array_module(dy).where(arg == place[cut], dy, 0)
-    return _inside(dx, window, sizes)
+    return inside(dx, window, sizes)
 
 
 @array_function
@@ -101,6 +98,16 @@ def counts(window: Window, sizes: Sizes, count_include_pad: bool, dtype: Any) ->
     return np.maximum(n, 1).astype(dtype)
 
 
+@functools.lru_cache(maxsize=256)
+def _counts_there(device: str, *arguments: Any) -> Any:
+    return to_device(counts(*arguments), device)
+
+
+def counts_like(x: Any, window: Window, sizes: Sizes, count_include_pad: bool, dtype: Any) -> Any:
+    """``counts`` on the device of ``x``, sent there once."""
+    return _counts_there(device_of(x), window, sizes, count_include_pad, dtype)
+
+
 @array_function
 def mean_pool_forward(x: Any, window: Window, count_include_pad: bool) -> Any:
     """The mean of every window; 16-bit floats are added up in float32, integers become float64."""
@@ -111,20 +118,19 @@ def mean_pool_forward(x: Any, window: Window, count_include_pad: bool) -> Any:
     x = padded(x, window, out)
     for _, cut in taps(window, out):
         sums += x[..., *cut]
-    return (sums / xp.asarray(counts(window, sizes, count_include_pad, sums.dtype))).astype(dtype, copy=False)
+    return (sums / counts_like(x, window, sizes, count_include_pad, sums.dtype)).astype(dtype, copy=False)
 
 
 @array_function
 def mean_pool_backward(dy: Any, window: Window, count_include_pad: bool, sizes: Sizes) -> Any:
     """dx (N, C, *sizes): every dy / count to all elements of its window."""
-    xp = array_module(dy)
     window = window.at(sizes)
     high = accumulator(dy.dtype)
-    share = dy / xp.asarray(counts(window, sizes, count_include_pad, high))
-    dx = _zeros(dy, window, sizes, high)
+    share = dy / counts_like(dy, window, sizes, count_include_pad, high)
+    dx = zeros_for(dy, window, sizes, high)
     for _, cut in taps(window, dy.shape[2:]):
         dx[..., *cut] += share
-    return _inside(dx, window, sizes).astype(dy.dtype, copy=False)
+    return inside(dx, window, sizes).astype(dy.dtype, copy=False)
 
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
@@ -135,71 +141,73 @@ WIDEST = 16  # longest window line, and longest stride along it, that is unrolle
 ROW = 64  # pixels that one row of the kernels computes, or a little more
 
 
-def _fits(x: Any, window: Window) -> bool:
-    return (
-        x.size > 0 and x.dtype.kind == "f" and x.dtype.itemsize >= 4 and max(window.kernel[-1], window.stride[-1]) <= WIDEST
-    )
+def fits(x: Any, window: Window) -> bool:
+    """Whether the kernels take these windows over ``x``."""
+    return x.size > 0 and is_float(x.dtype) and max(window.kernel[-1], window.stride[-1]) <= WIDEST
 
 
-def _run(name: str, x: Any, arrays: tuple[Any, ...], window: Window, sizes: Sizes, out: Sizes, backward: bool) -> bool:
-    """Launch a kernel over the lines of the output (backward: of the input)."""
+def launch(
+    name: str, x: Any, arrays: tuple[Any, ...], window: Window, sizes: Sizes, out: Sizes, backward: bool, *more: float
+) -> bool:
+    """Launch a kernel over the lines of the output (backward: of the input); ``more``: what it takes after the geometry."""
     (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = (three(v, 1) for v in (window.kernel, window.stride, window.dilation))
     width = sizes[-1] if backward else out[-1]
     planes, lines = x.shape[0] * x.shape[1], -(-ROW // max(width, 1))
     d, h, _ = three(sizes if backward else out, 1)
     return pooling(
         name, x, planes * d * -(-h // lines), width, *arrays, planes, *three(sizes, 1), *three(out, 1), kd, kh, sd, sh, dd,
-        dh, *three(window.lo, 0), lines, constants={"KW": kw, "SW": sw, "DW": dw},
+        dh, *three(window.lo, 0), lines, *more, constants={"KW": kw, "SW": sw, "DW": dw},
     )
 
 
-def _contiguous(a: Any) -> Any:
+def contiguous(a: Any) -> Any:
+    """``a`` in row-major order."""
     return a if a.flags.c_contiguous else array_module(a).ascontiguousarray(a)
 
 
-ACCEPTS = f"float32 and float64, not empty, windows and strides of at most {WIDEST} along the last axis"
+ACCEPTS = f"floats, not empty, windows and strides of at most {WIDEST} along the last axis"
 
 
 @max_pool_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, window: Window) -> Any:
-    if not _fits(x, window):
+    if not fits(x, window):
         return NotImplemented
-    x, sizes = _contiguous(x), x.shape[2:]
+    x, sizes = contiguous(x), x.shape[2:]
     out = window.output_size(sizes)
     y = empty((*x.shape[:2], *out), x.dtype, like=x)
     arg = empty(y.shape, np.int32, like=x)
-    return (y, arg) if _run("max_pool_forward", x, (x, y, arg), window.at(sizes), sizes, out, False) else NotImplemented
+    return (y, arg) if launch("max_pool_forward", x, (x, y, arg), window.at(sizes), sizes, out, False) else NotImplemented
 
 
 @max_pool_backward.kernel(accepts=ACCEPTS)
 def _(dy: Any, arg: Any, window: Window, sizes: Sizes) -> Any:
-    if not _fits(dy, window):
+    if not fits(dy, window):
         return NotImplemented
-    dy, arg = _contiguous(dy), _contiguous(arg)
+    dy, arg = contiguous(dy), contiguous(arg)
     dx = empty((*dy.shape[:2], *sizes), dy.dtype, like=dy)
-    ran = _run("max_pool_backward", dy, (dy, arg, dx), window.at(sizes), sizes, dy.shape[2:], True)
+    ran = launch("max_pool_backward", dy, (dy, arg, dx), window.at(sizes), sizes, dy.shape[2:], True)
     return dx if ran else NotImplemented
 
 
 @mean_pool_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, window: Window, count_include_pad: bool) -> Any:
-    if not _fits(x, window):
+    if not fits(x, window):
         return NotImplemented
-    x, sizes = _contiguous(x), x.shape[2:]
+    x, sizes = contiguous(x), x.shape[2:]
     window, out = window.at(sizes), window.output_size(sizes)
-    count = array_module(x).asarray(counts(window, sizes, count_include_pad, x.dtype))
+    count = counts_like(x, window, sizes, count_include_pad, accumulator(x.dtype))
     y = empty((*x.shape[:2], *out), x.dtype, like=x)
-    return y if _run("mean_pool_forward", x, (x, count, y), window, sizes, out, False) else NotImplemented
+    return y if launch("mean_pool_forward", x, (x, count, y), window, sizes, out, False) else NotImplemented
 
 
 @mean_pool_backward.kernel(accepts=ACCEPTS)
 def _(dy: Any, window: Window, count_include_pad: bool, sizes: Sizes) -> Any:
-    if not _fits(dy, window):
+    if not fits(dy, window):
         return NotImplemented
-    dy, window = _contiguous(dy), window.at(sizes)
-    count = array_module(dy).asarray(counts(window, sizes, count_include_pad, dy.dtype))
+    dy, window = contiguous(dy), window.at(sizes)
+    count = counts_like(dy, window, sizes, count_include_pad, accumulator(dy.dtype))
     dx = empty((*dy.shape[:2], *sizes), dy.dtype, like=dy)
-    ran = _run("mean_pool_backward", dy, (dy, count, dx), window, sizes, dy.shape[2:], True)
+    ran = launch("mean_pool_backward", dy, (dy, count, dx), window, sizes, dy.shape[2:], True)
     return dx if ran else NotImplemented
 
 
@@ -228,11 +236,11 @@ _mean_pool: Operation = operation(
     "mean_pool",
     mean_pool_forward,
     backward=lambda dy, window, count_include_pad, x_shape: mean_pool_backward(dy, window, count_include_pad, x_shape[2:]),
-    rule=lambda dy, window, count_include_pad, x_shape: _mean_pool_spread(
+    rule=lambda dy, window, count_include_pad, x_shape: mean_pool_spread(
         dy, window=window, count_include_pad=count_include_pad, sizes=x_shape[2:]
     ),
 )
-_mean_pool_spread: Operation = operation(
+mean_pool_spread: Operation = operation(
     "mean_pool_spread",
     mean_pool_backward,
     backward=lambda dy, window, count_include_pad: mean_pool_forward(dy, window, count_include_pad),
@@ -253,7 +261,7 @@ def with_batch(name: str, x: Any, ndim: int | None) -> tuple[Tensor, bool]:
     return (x, True) if x.ndim == axes + 2 else (x.reshape(1, *x.shape), False)
 
 
-def _pool_window(
+def pool_window(
     name: str, x: Any, k: Any, stride: Any, pad: Pad, dilation: Any, ceil_mode: bool
 ) -> tuple[Tensor, Window, bool]:
     x, batched = with_batch(name, x, len(k) if isinstance(k, tuple | list) else None)
@@ -277,7 +285,7 @@ def maxpool(
     keeps a last window that does not fit whole. The gradient goes to the first maximum; a NaN is propagated.
     ``name``: in whose name errors speak.
     """
-    x, w, batched = _pool_window(name, x, k, stride, pad, dilation, ceil_mode)
+    x, w, batched = pool_window(name, x, k, stride, pad, dilation, ceil_mode)
     y = _max_pool(x, window=w)
     return y if batched else y.reshape(y.shape[1:])
 
@@ -290,25 +298,6 @@ def meanpool(
 
     ``count_include_pad``: whether the padding's zeros count as elements.
     """
-    x, w, batched = _pool_window(name, x, k, stride, pad, dilation, ceil_mode)
+    x, w, batched = pool_window(name, x, k, stride, pad, dilation, ceil_mode)
     y = _mean_pool(x, window=w, count_include_pad=bool(count_include_pad))
-    return y if batched else y.reshape(y.shape[1:])
-
-
-def lpnormpool(
-    x: Any, k: Any, p: float, *, stride: Any = None, pad: Pad = 0, dilation: Any = 1, ceil_mode: bool = False,
-    name: str = "lpnormpool",
-) -> Tensor:
-    """The p-norm of every window of ``x``, (sum |x|^p)^(1/p); arguments as for ``maxpool``. Its slope at 0 is 0.
-
-    Source: NNlib's ``lpnormpool``.
-    """
-    if not p > 0:
-        raise ValueError(f"{name}: p must be positive, got {p}")
-    x, w, batched = _pool_window(name, x, k, stride, pad, dilation, ceil_mode)
-    powers = power(absolute(x), p)
-    sizes = counts(w.at(x.shape[2:]), x.shape[2:], True, powers.dtype)
-    total = _mean_pool(powers, window=w, count_include_pad=True) * array_module(powers.data).asarray(sizes)
-    zero = raw(total) == 0
-    y = where(zero, 0.0, power(where(zero, 1.0, total), 1 / p))
     return y if batched else y.reshape(y.shape[1:])

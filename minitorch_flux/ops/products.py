@@ -23,6 +23,7 @@ from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty, is_float
 from .arithmetic import fit, multiply
 from .axes import normalise_axes
+from .casts import astype_forward
 from .elementwise import LARGE, as_tensor, documented, either
 from .shapes import ravel
 
@@ -40,11 +41,11 @@ def matmul_forward(x: Any, y: Any) -> Any:
     xp = array_module(x)
     dtype = xp.result_type(x, y)
     if is_float(dtype):
-        x, y = (_for_blas(a.astype(accumulator(dtype), copy=False)) for a in (x, y))
+        x, y = (_for_blas(astype_forward(a, accumulator(dtype))) for a in (x, y))
     if x.ndim == 1 or y.ndim == 1 or x.nbytes + y.nbytes < LARGE or not is_float(dtype):
-        return xp.matmul(x, y).astype(dtype, copy=False)
+        return astype_forward(xp.matmul(x, y), dtype)
     shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
-    return xp.matmul(x, y, out=empty(shape, x.dtype, like=x)).astype(dtype, copy=False)
+    return astype_forward(xp.matmul(x, y, out=empty(shape, x.dtype, like=x)), dtype)
 
 
 def _for_blas(x: Any) -> Any:

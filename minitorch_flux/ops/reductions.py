@@ -3,36 +3,31 @@
     sum     y = sum_i x_i              dx_i = dy
     mean    y = sum_i x_i / n          dx_i = dy / n
     prod    y = prod_i x_i             dx_i = dy prod_{j != i} x_j
-    max     y = x_k, k = argmax x      dx_k = dy, the others 0        the first of equal elements; a NaN wins
-    min     y = x_k, k = argmin x      likewise
-    argmax, argmin, any, all, count_nonzero                           no gradient
+    any, all, count_nonzero            no gradient
 
 ``axis`` is None (all axes), an axis or a tuple of axes, negative ones from the end; ``keepdims=True`` leaves them with
 size one. dtypes as in NumPy; 16-bit floats are added up in float32.
 
-Two pairs of linear operations are each other's gradients: ``sum`` and ``spread`` (which repeats along axes), ``pick``
-(one element along an axis) and ``place`` (puts it among zeros).
+``sum`` and ``spread``, which repeats along axes, are each other's gradients. max, min and their kin are in extremes.py.
 """
 
 from __future__ import annotations
 
 import math
 from builtins import any as any_of
-from builtins import max as larger
-from builtins import min as smaller
 from typing import Any
 
 from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, empty, is_float
 from ..readings import KernelFile
 from . import scans  # noqa: F401  either.products_before is there
-from .axes import normalise_axes, normalise_axis
+from .axes import normalise_axes
 from .elementwise import as_tensor, either
 
 # -- sum and spread ----------------------------------------------------------------------------------------------------
 
 
-def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
+def kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
     """``shape`` with size one along ``axis``."""
     return tuple(1 if i in axis else n for i, n in enumerate(shape))
 
@@ -48,7 +43,7 @@ def sum_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: An
 
 def spread_forward(y: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
     """``y`` repeated along ``axis`` to ``shape``: a read-only view."""
-    return array_module(y).broadcast_to(y.reshape(_kept(shape, axis)), shape)
+    return array_module(y).broadcast_to(y.reshape(kept(shape, axis)), shape)
 
 
 _sum = operation(
@@ -87,14 +82,15 @@ def axes_of(name: str, axis: Any, x: Tensor) -> tuple[int, ...]:
     return tuple(sorted(normalise_axes(name, axis, x.ndim, x.shape)))
 
 
-def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+def count_of(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+    """How many elements are reduced to one."""
     return math.prod(shape[i] for i in axis)
 
 
 @array_function
 def mean_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
     """The mean of ``x`` over the axes of the tuple ``axis``."""
-    n = _count(x.shape, axis)
+    n = count_of(x.shape, axis)
     if x.dtype.itemsize > 2 or not is_float(x.dtype):
         return sum_forward(x, axis, keepdims) / n
     return (sum_forward(x, axis, keepdims, accumulator(x.dtype)) / n).astype(x.dtype, copy=False)
@@ -103,8 +99,8 @@ def mean_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
 _mean = operation(
     "mean",
     mean_forward,
-    backward=lambda dy, axis, x_shape: spread_forward(dy / (_count(x_shape, axis) or 1), axis, x_shape),
-    rule=lambda dy, axis, x_shape: _spread(dy / (_count(x_shape, axis) or 1), axis=axis, shape=x_shape),
+    backward=lambda dy, axis, x_shape: spread_forward(dy / (count_of(x_shape, axis) or 1), axis, x_shape),
+    rule=lambda dy, axis, x_shape: _spread(dy / (count_of(x_shape, axis) or 1), axis=axis, shape=x_shape),
 )
 
 
@@ -165,106 +161,6 @@ def broadcast_to(x: Any, shape: Any) -> Tensor:
                          "or 1 in the input") from error
 
 
-# -- pick and place, maximum and minimum -------------------------------------------------------------------------------
-
-
-def collapsed(x: Any, axis: tuple[int, ...]) -> Any:
-    """``x`` with ``axis`` moved to the end and made one."""
-    kept = [i for i in range(x.ndim) if i not in axis]
-    return x.transpose(*kept, *axis).reshape(*(x.shape[i] for i in kept), _count(x.shape, axis))
-
-
-def _argfirst(name: str, x: Any, axis: tuple[int, ...]) -> Any:
-    """The place of the first extreme element, counted along the collapsed axes."""
-    return getattr(collapsed(x, axis), name)(axis=-1)
-
-
-def pick_forward(x: Any, index: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
-    """The elements of ``x`` at ``index``, which counts along the collapsed ``axis``."""
-    y = array_module(x).take_along_axis(collapsed(x, axis), index[..., None], axis=-1)
-    return y.reshape(_kept(x.shape, axis) if keepdims else index.shape)
-
-
-def place_forward(y: Any, index: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
-    """Zeros of ``shape`` with the elements of ``y`` at ``index``, which counts along the collapsed ``axis``."""
-    xp = array_module(y)
-    n = _count(shape, axis)
-    x = xp.zeros(index.size * n, y.dtype)
-    x[xp.arange(index.size) * n + index.reshape(-1)] = y.reshape(-1)
-    kept = [i for i in range(len(shape)) if i not in axis]
-    back = sorted(range(len(shape)), key=[*kept, *axis].__getitem__)
-    return x.reshape([shape[i] for i in (*kept, *axis)]).transpose(back)
-
-
-pick = operation(
-    "pick",
-    pick_forward,
-    backward=lambda dy, index, axis, x_shape: place_forward(dy, index, axis, x_shape),
-    rule=lambda dy, index, axis, x_shape: _place(dy, index=index, axis=axis, shape=x_shape),
-)
-_place: Operation = operation(
-    "place",
-    place_forward,
-    backward=lambda dy, index, axis, y_shape: pick_forward(dy, index, axis).reshape(y_shape),
-    rule=lambda dy, index, axis, y_shape: pick(dy, index=index, axis=axis, keepdims=len(y_shape) == dy.ndim),
-)
-
-
-@array_function
-def max_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
-    """The largest element of ``x`` over the axes of the tuple ``axis``."""
-    return x.max(axis=axis, keepdims=keepdims)
-
-
-@array_function
-def min_forward(x: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
-    """The smallest element of ``x`` over the axes of the tuple ``axis``."""
-    return x.min(axis=axis, keepdims=keepdims)
-
-
-_max = operation(
-    "max",
-    max_forward,
-    backward=lambda dy, x, axis: place_forward(dy, _argfirst("argmax", x, axis), axis, x.shape),
-    rule=lambda dy, x, axis: _place(dy, index=_argfirst("argmax", x.data, axis), axis=axis, shape=x.shape),
-)
-_min = operation(
-    "min",
-    min_forward,
-    backward=lambda dy, x, axis: place_forward(dy, _argfirst("argmin", x, axis), axis, x.shape),
-    rule=lambda dy, x, axis: _place(dy, index=_argfirst("argmin", x.data, axis), axis=axis, shape=x.shape),
-)
-
-
-def extreme_axes(name: str, axis: Any, x: Tensor) -> tuple[int, ...]:
-    """The axes of a reduction that needs at least one element."""
-    axes = axes_of(name, axis, x)
-    if not _count(x.shape, axes):
-        raise ValueError(f"{name}: no elements to choose from over axis {axis} of an input of shape {x.shape}")
-    return axes
-
-
-def max(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """The largest element over ``axis``; NaN where there is one.
-
-    The gradient goes to the first of equal elements. Raises ValueError when there are no elements to choose from.
-    """
-    x = as_tensor(x)
-    return _max(x, axis=extreme_axes("max", axis, x), keepdims=keepdims)
-
-
-def min(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """The smallest element over ``axis``; NaN where there is one.
-
-    The gradient goes to the first of equal elements. Raises ValueError when there are no elements to choose from.
-    """
-    x = as_tensor(x)
-    return _min(x, axis=extreme_axes("min", axis, x), keepdims=keepdims)
-
-
-amax, amin = max, min
-
-
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
@@ -300,25 +196,9 @@ def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 # -- not differentiable ------------------------------------------------------------------------------------------------
 
-_argmax = operation("argmax", lambda x, axis, keepdims=False: x.argmax(axis=axis, keepdims=keepdims))
-_argmin = operation("argmin", lambda x, axis, keepdims=False: x.argmin(axis=axis, keepdims=keepdims))
 _any = operation("any", lambda x, axis, keepdims=False: x.any(axis=axis, keepdims=keepdims))
 _all = operation("all", lambda x, axis, keepdims=False: x.all(axis=axis, keepdims=keepdims))
 _count_nonzero = operation("count_nonzero", lambda x, axis, keepdims: (x != 0).sum(axis=axis, keepdims=keepdims))
-
-
-def argmax(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
-    """The place of the first largest element (or NaN) along ``axis``; None: in the array as one axis. int64."""
-    x = as_tensor(x)
-    extreme_axes("argmax", axis, x)
-    return _argmax(x, axis=None if axis is None else normalise_axis("argmax", axis, x.ndim, x.shape), keepdims=keepdims)
-
-
-def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
-    """The place of the first smallest element (or NaN) along ``axis``; None: in the array as one axis. int64."""
-    x = as_tensor(x)
-    extreme_axes("argmin", axis, x)
-    return _argmin(x, axis=None if axis is None else normalise_axis("argmin", axis, x.ndim, x.shape), keepdims=keepdims)
 
 
 def any(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
@@ -346,7 +226,7 @@ FEW = 1 << 16
 """Fewer elements are added up by NumPy as quickly."""
 
 
-def _runs(shape: tuple[int, ...], axis: tuple[int, ...]) -> list[tuple[bool, int]]:
+def runs_of(shape: tuple[int, ...], axis: tuple[int, ...]) -> list[tuple[bool, int]]:
     """The axes as runs of neighbours that are added up, or kept, together: (added up, number of elements)."""
     runs: list[tuple[bool, int]] = []
     for i, n in enumerate(shape):
@@ -360,7 +240,7 @@ def _runs(shape: tuple[int, ...], axis: tuple[int, ...]) -> list[tuple[bool, int
 def _(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) -> Any:
     if x.size < FEW or not x.flags.c_contiguous or not is_float(x.dtype):
         return NotImplemented
-    runs = _runs(x.shape, axis)
+    runs = runs_of(x.shape, axis)
     if not any_of(added for added, _ in runs):
         return NotImplemented
     last, n = runs[-1]
@@ -368,13 +248,13 @@ def _(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) 
         width, chunk = n, 4096
         parts, outer = -(-n // chunk), x.size // n
         y = empty((outer, parts), accumulator(x.dtype), like=x)
-        ran = reductions("sum_rows", x, outer * parts, smaller(chunk, n), x, y, outer, n, parts, chunk)
+        ran = reductions("sum_rows", x, outer * parts, min(chunk, n), x, y, outer, n, parts, chunk)
         sizes = [m for _, m in runs[:-1]]
     else:  # the last run is kept: columns, several beside each other where they are few
         rows = runs[-2][1]
-        beside = larger(smaller(-(-512 // n), rows // 32), 1)
+        beside = max(min(-(-512 // n), rows // 32), 1)
         width = beside * n
-        chunk = smaller(larger(65536 // width, 64), 512)
+        chunk = min(max(65536 // width, 64), 512)
         parts, outer = -(-rows * n // (chunk * width)), x.size // (rows * n)
         y = empty((outer, parts * beside, n), accumulator(x.dtype), like=x)
         ran = reductions("sum_columns", x, outer * parts, width, x, y, outer, rows * n, width, parts, chunk)
@@ -384,4 +264,4 @@ def _(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) 
     partial = y.reshape(*sizes, *y.shape[1:])
     added = [i for i, (added, _) in enumerate(runs[: len(sizes)]) if added] + [len(sizes)]
     y = sum_forward(partial, tuple(added), dtype=dtype or x.dtype)
-    return y.reshape(_kept(x.shape, axis) if keepdims else [n for i, n in enumerate(x.shape) if i not in axis])
+    return y.reshape(kept(x.shape, axis) if keepdims else [n for i, n in enumerate(x.shape) if i not in axis])

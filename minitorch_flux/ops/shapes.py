@@ -22,6 +22,7 @@ from ..autograd import Operation, Tensor, operation
 from ..backend import array_module, as_array, refuse_complex
 from .arithmetic import broadcast_to
 from .axes import normalise_axes, normalise_axis
+from .casts import astype_forward
 from .indexing import take
 
 
@@ -297,11 +298,6 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
 
 
 # -- dtype -------------------------------------------------------------------------------------------------------------
-
-
-def astype_forward(x: Any, dtype: Any) -> Any:
-    """``x`` in ``dtype``: itself when it has it."""
-    return x.astype(dtype, copy=False)
 
 
 _astype = operation("astype", astype_forward, gradient=lambda dy, x_dtype: dy.astype(x_dtype), view=True)

@@ -16,7 +16,8 @@ from ..backend import accumulator, array_function, array_module, is_float
 from .arithmetic import absolute
 from .comparisons import where
 from .elementwise import as_tensor, either, raw
-from .reductions import axes_of, collapsed, extreme_axes, max, min, pick
+from .extremes import collapsed, extreme_axes, max, min, pick
+from .reductions import axes_of
 from .reductions import sum as sum_over
 
 # -- variance ----------------------------------------------------------------------------------------------------------

@@ -141,3 +141,34 @@ def test_set_num_threads_while_a_small_product_runs():
         assert blas_threads() == 2
     finally:
         set_num_threads(n)
+
+
+def test_blas_sleeps_and_wakes():
+    """The threads that were stopped start again, as many as before, with the products right and the environment clean."""
+    program = """
+        import os
+        import numpy as np
+        from minitorch_flux.backend import threads
+
+        rng = np.random.default_rng(0)
+        a, b = rng.standard_normal((2, 300, 300))
+        wanted = np.einsum("ij,jk->ik", a, b)
+        same = np.allclose(a @ b, wanted)
+        before = threads.blas_threads()
+        again = threads._let_blas_sleep()
+        print(same, np.allclose(a @ b, wanted), threads.blas_threads() == before, os.environ.get(threads.TIMEOUT), again)
+    """
+    possible = threads._library() is not None and hasattr(threads._library()[0], "blas_thread_shutdown_")
+    for setting, left, done in ((None, "None", possible), ("26", "26", False)):
+        environment = os.environ | {"PYTHONPATH": os.getcwd()} | ({threads.TIMEOUT: setting} if setting else {})
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert result.stdout.split() == ["True", "True", "True", left, str(done)], result.stderr
+
+
+def test_a_blas_that_cannot_be_told_to_sleep(monkeypatch):
+    monkeypatch.delenv(threads.TIMEOUT, raising=False)
+    for library in (None, (object(), "set", "get")):
+        monkeypatch.setattr(threads, "_library", lambda library=library: library)
+        assert not threads._let_blas_sleep()
+        assert threads.TIMEOUT not in os.environ

@@ -44,6 +44,8 @@ def test_padding_idx_starts_as_zeros(kind):
     for wrong in (5, -6):
         with pytest.raises(ValueError, match=rf"{kind.__name__}: padding_idx={wrong} is not one of the 5 rows of the table"):
             kind(5, 3, padding_idx=wrong)
+    with pytest.raises(TypeError, match=rf"{kind.__name__}: padding_idx is the number of a row of the table, got 1.5"):
+        kind(5, 3, padding_idx=1.5)
 
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import itertools
 import pickle
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +68,6 @@ from minitorch_flux import (
     WeightNorm,
     gelu,
     kaiming_normal,
-    leakyrelu,
     normal_init,
     ones,
     relu,
@@ -74,7 +75,6 @@ from minitorch_flux import (
     swish,
     tanh,
     uniform_init,
-    zeros,
 )
 from minitorch_flux.nn.printing import text
 
@@ -100,6 +100,14 @@ def cube(x):
     return x * x * x
 
 
+seeds = itertools.count(10)
+
+
+def drawn(make, *args):
+    """A layer whose weights are the same in every run."""
+    return make(*args, rng=Generator(next(seeds)))
+
+
 @dataclass
 class Case:
     """A layer, by its class and arguments, and an input for it."""
@@ -111,9 +119,8 @@ class Case:
     call: dict[str, Any] = field(default_factory=dict)  # keywords of the call
     batch: int | None = 0  # the axis of the inputs along which samples lie; None where there is none
     single: bool = False  # whether one sample without that axis is taken, too
-    unequal: bool = False  # samples see each other in train mode, or are of unequal sizes
     order: int = 2  # of the derivatives that are checked; 0: nothing to differentiate
-    outline: bool = True  # whether the shapes of the inputs tell that of the output
+    lists: bool = True  # whether lists are taken for arrays
 
     def layer(self):
         flux.seed(3)
@@ -197,8 +204,8 @@ for pool in (AdaptiveMaxPool, AdaptiveMeanPool):
     add(pool, 3, x=numbers(2, 2, 5))
 for pool in (GlobalMaxPool, GlobalMeanPool):
     add(pool, x=numbers(2, 2, 5, 6))
-for mode, shape in (("nearest", (2, 2, 3, 4)), ("linear", (2, 2, 5)), ("bilinear", (1, 2, 3, 4)), ("trilinear", (1, 1, 2, 3, 2)),
-                    ("bicubic", (1, 1, 4, 5))):
+for mode, *shape in (("nearest", 2, 2, 3, 4), ("linear", 2, 2, 5), ("bilinear", 1, 2, 3, 4), ("trilinear", 1, 1, 2, 3, 2),
+                     ("bicubic", 1, 1, 4, 5)):
     add(Upsample, mode, x=numbers(*shape), scale=2)
     if mode != "nearest":
         add(Upsample, mode, x=numbers(*shape), size=7, align_corners=True)
@@ -207,12 +214,13 @@ add(PixelShuffle, 2, x=numbers(2, 8, 2, 3))
 
 # norms and dropout
 for norm, sizes, shape in ((BatchNorm, (4,), (3, 4, 5)), (GroupNorm, (4, 2), (3, 4, 5)), (InstanceNorm, (4,), (3, 4, 5))):
-    unequal = norm is BatchNorm
-    add(norm, *sizes, x=numbers(*shape), case_unequal=unequal)
+    add(norm, *sizes, x=numbers(*shape))
     add(norm, *sizes, tanh, x=numbers(*shape, 2), affine=True, track_stats=True, momentum=0.3, eps=1e-3, init_beta=normal_init,
-        init_gamma=positive, case_unequal=unequal)
-    add(norm, *sizes, cube, x=numbers(*shape), affine=False, track_stats=False, active=True, case_unequal=unequal)
-add(BatchNorm, 4, x=numbers(6, 4), active=False)
+        init_gamma=positive)
+    add(norm, *sizes, cube, x=numbers(*shape), affine=False, track_stats=False, active=True)
+add(BatchNorm, 4, x=numbers(6, 4), active=False, ϵ=1e-3)
+add(GroupNorm, 4, 2, x=numbers(2, 4, 3), ϵ=1e-3)
+add(InstanceNorm, 4, x=numbers(2, 4, 3), ϵ=1e-3)
 for norm in (LayerNorm, LayerNormV2, RMSNorm):
     add(norm, 4, x=numbers(3, 4), case_single=True)
     add(norm, (2, 4), tanh, x=numbers(3, 2, 4), eps=1e-2, init=positive)
@@ -221,10 +229,10 @@ for norm in (LayerNorm, LayerNormV2):
     add(norm, 4, x=numbers(3, 4), bias=False)
     add(norm, 4, x=numbers(3, 4), bias=b4, init_bias=ones)
 add(Dropout, 0.3, x=numbers(4, 5), case_single=True)
-add(Dropout, 0.3, x=numbers(4, 5), axis=(1,), rng=fresh, active=True, case_unequal=True)
+add(Dropout, 0.3, x=numbers(4, 5), axis=(1,), rng=fresh, active=True)
 add(Dropout, 0.3, x=numbers(4, 5), dims=0, active=False)
 add(AlphaDropout, 0.3, x=numbers(4, 5), case_single=True)
-add(AlphaDropout, 0.3, x=numbers(4, 5), rng=fresh, active=True, case_unequal=True)
+add(AlphaDropout, 0.3, x=numbers(4, 5), rng=fresh, active=True)
 
 # recurrent layers, time first
 mask = np.array([[True, True], [True, True], [True, False]])
@@ -235,57 +243,57 @@ for kind in (RNN, LSTM, GRU, GRUv3):
           num_layers=2, bidirectional=True)
     recur(3, 4, x=numbers(3, 2, 3), hidden_bias=True, init_bias=ones, train_init=True, stateful=True)
     recur(3, 4, x=numbers(2, 3, 3), bias=np.linspace(-1, 1, 4 * kind.gates), batch_first=True, case_batch=0)
-    recur(3, 4, x=numbers(3, 2, 3), num_layers=2, dropout=0.5, case_unequal=True)
+    recur(3, 4, x=numbers(3, 2, 3), num_layers=2, dropout=0.5)
     recur(3, 4, x=numbers(3, 2, 3), case_call={"mask": mask}, case_batch=None)
-    recur(3, 4, x=numbers(3, 2, 3), case_call={"lengths": [2, 3]}, case_batch=None)
+    h = numbers(2, 4) / 3
+    recur(3, 4, x=numbers(3, 2, 3), case_call={"lengths": [2, 3], "state": (h, h) if kind is LSTM else h}, case_batch=None)
     add(kind, 3, 4, x=numbers(2, 3), case_single=True)
 add(RNN, 3, 4, relu, x=numbers(3, 2, 3), case_batch=1)
 add(RNN, 3, 4, activation=cube, x=numbers(3, 2, 3), case_batch=1)
 state = numbers(2, 4) / 3
 for kind in (RNNCell, LSTMCell, GRUCell, GRUv3Cell):
     h = (state, state) if kind is LSTMCell else state
-    cell = functools.partial(add, kind, 3, 4, case_batch=None)
+    cell = functools.partial(add, kind, 3, 4, case_batch=None, case_lists=False)
     cell(x=(h, numbers(2, 3)))
     cell(x=(h, numbers(2, 3)), bias=False, init=normal_init, init_recurrent=flux.orthogonal, rng=fresh)
     cell(x=(h, numbers(2, 3)), bias=np.linspace(-1, 1, 4 * kind.gates), hidden_bias=True, init_bias=ones)
-add(RNNCell, (3, 4), relu, x=(state, numbers(2, 3)), case_batch=None)
-add(RNNCell, 3, 4, activation=cube, x=(state, numbers(2, 3)), case_batch=None)
+add(RNNCell, (3, 4), relu, x=(state, numbers(2, 3)), case_batch=None, case_lists=False)
+add(RNNCell, 3, 4, activation=cube, x=(state, numbers(2, 3)), case_batch=None, case_lists=False)
 
 
 def total(h, x):
     return h + x, h * x
 
 
-add(Recur, RNNCell(3, 4), x=numbers(2, 3), case_single=True)
-add(Recur, total, x=numbers(2, 3), state=b3)
+add(Recur, drawn(RNNCell, 3, 4), x=numbers(2, 3), case_single=True, case_lists=False)
+add(Recur, total, x=numbers(2, 3), state=b3, case_lists=False)
 
 # attention
 tokens = numbers(2, 3, 4)
 add(MultiHeadAttention, 4, x=tokens, nheads=2)
 add(MultiHeadAttention, 4, 4, x=(tokens, numbers(2, 5, 3), numbers(2, 5, 2)), nkvheads=2, kdim=3, vdim=2, bias=False,
     init=normal_init, rng=fresh)
-add(MultiHeadAttention, (4, (6, 2), 3), x=tokens, nheads=2, init_bias=ones, dropout_prob=0.5, active=True, case_unequal=True)
+add(MultiHeadAttention, (4, (6, 2), 3), x=tokens, nheads=2, init_bias=ones, dropout_prob=0.5, active=True)
 add(MultiHeadAttention, 4, x=tokens, nheads=2, case_call={"causal": True, "mask": integers(3, 3) >= 0})
 add(MultiHeadAttention, 4, x=tokens, nheads=2, case_batch=None,
     case_call={"key_padding_mask": np.array([[False, False, True], [False] * 3]), "return_weights": True})
 
 # layers of layers
-dense = functools.partial(Dense, 4, 4, tanh)
-add(Chain, Dense(4, 3, relu), tanh, BatchNorm(3), x=numbers(5, 4), case_unequal=True)
-add(Chain, x=numbers(5, 4), first=Dense(4, 3), second=Dropout(0.5, active=False), case_single=True)
-add(Maxout, Dense(4, 3), Dense(4, 3), x=numbers(5, 4), case_single=True)
-add(Maxout, (Dense(4, 3), Dense(4, 3, tanh)), x=numbers(5, 4), case_single=True)
+add(Chain, drawn(Dense, 4, 3, relu), tanh, BatchNorm(3), x=numbers(5, 4))
+add(Chain, x=numbers(5, 4), first=drawn(Dense, 4, 3), second=Dropout(0.5, active=False), case_single=True)
+add(Maxout, drawn(Dense, 4, 3), drawn(Dense, 4, 3), x=numbers(5, 4), case_single=True)
+add(Maxout, (drawn(Dense, 4, 3), drawn(Dense, 4, 3, tanh)), x=numbers(5, 4), case_single=True)
 add(Maxout, functools.partial(Dense, 4, 3), 3, x=numbers(5, 4), case_single=True)
-add(SkipConnection, Dense(4, 4), flux.add, x=numbers(5, 4), case_single=True)
-add(SkipConnection, layer=Dense(4, 4), connection=functools.partial(flux.cat, axis=-1), x=numbers(5, 4), case_single=True)
+add(SkipConnection, drawn(Dense, 4, 4), flux.add, x=numbers(5, 4), case_single=True)
+add(SkipConnection, layer=drawn(Dense, 4, 4), connection=functools.partial(flux.cat, axis=-1), x=numbers(5, 4), case_single=True)
 for kind in (Parallel, PairwiseFusion):
-    add(kind, flux.add, Dense(4, 4), Dense(4, 4, tanh), x=numbers(5, 4), case_single=True)
-    add(kind, Bilinear((4, 4), 4), a=Dense(4, 4), b=Dense(4, 4), x=(numbers(5, 4), numbers(5, 4) * 0.5))
-add(WeightNorm, Dense(4, 3, relu), x=numbers(5, 4), case_single=True)
-add(WeightNorm, LSTM(3, 4), "weight_hh_l0", None, x=numbers(3, 2, 3), case_batch=1)
-add(WeightNorm, layer=Conv((2, 2), 2, 3), name="weight", axis=1, x=numbers(2, 2, 3, 4), case_single=True)
-add(WHCN, Chain(Conv((2, 3), 2, 3, tanh), BatchNorm(3)), x=numbers(4, 3, 2, 5), case_batch=3, case_unequal=True)
-add(WHCN, Dense(4, 3), x=numbers(4, 5), case_batch=1)
+    add(kind, flux.add, drawn(Dense, 4, 4), drawn(Dense, 4, 4, tanh), x=numbers(5, 4), case_single=True)
+    add(kind, drawn(Bilinear, (4, 4), 4), a=drawn(Dense, 4, 4), b=drawn(Dense, 4, 4), x=(numbers(5, 4), numbers(5, 4) * 0.5))
+add(WeightNorm, drawn(Dense, 4, 3, relu), x=numbers(5, 4), case_single=True)
+add(WeightNorm, drawn(LSTM, 3, 4), "weight_hh_l0", None, x=numbers(3, 2, 3), case_batch=1)
+add(WeightNorm, layer=drawn(Conv, (2, 2), 2, 3), name="weight", axis=1, x=numbers(2, 2, 3, 4), case_single=True)
+add(WHCN, Chain(drawn(Conv, (2, 3), 2, 3, tanh), BatchNorm(3)), x=numbers(4, 3, 2, 5), case_batch=3, case_lists=False)
+add(WHCN, drawn(Dense, 4, 3), x=numbers(4, 5), case_batch=1, case_lists=False)
 
 LAYERS = {n: v for n in flux.__all__ if isinstance(v := getattr(flux, n), type) and issubclass(v, Module) and v is not Module}
 
@@ -305,8 +313,8 @@ def test_the_table_has_every_keyword_of_every_layer(name):
     ):
         signature = inspect.signature(function)
         seen = {n for args, keywords in given for n in signature.bind(None, *args, **keywords).arguments}
-        missing = [n for n in signature.parameters if n not in seen | {"self"}]
-        assert [n for n in missing if n not in ("ε", "state")] == [], f"no row gives these to {name}"
+        missing = [n for n, p in signature.parameters.items() if n not in seen | {"self"} and p.kind is not p.VAR_KEYWORD]
+        assert not missing, f"no row gives {', '.join(missing)} to {name}"
 
 
 # -- the laws ----------------------------------------------------------------------------------------------------------
@@ -346,20 +354,28 @@ def run(m, case, inputs=None):
     return flux.reset(m)(*(case.inputs if inputs is None else inputs), **case.call)
 
 
+def without_counter(text):
+    """A generator that has drawn the weights has moved on."""
+    return re.sub(r", counter=\d+", "", text)
+
+
 @every_layer
 def test_it_prints_as_python_that_rebuilds_it(case):
     m = case.layer()
+    if "<array" in repr(m):
+        return  # a state to begin with: arrays are not written out
     again = eval(repr(m), {**vars(flux), "total": total, "cube": cube, "partial": functools.partial})
-    assert repr(again) == repr(m)
+    assert without_counter(repr(again)) == without_counter(repr(m))
     assert type(again) is type(m)
 
 
 @every_layer
 def test_arguments_are_kept_as_attributes_of_the_same_names(case):
     m = case.layer()
-    bound = inspect.signature(case.make).bind(*case.args, **case.keywords).arguments
-    for name in bound:
-        if name not in ("rng", "sizes", "layers", "named", "ε", "state"):
+    signature = inspect.signature(case.make.__init__)
+    for name in signature.bind(m, *case.args, **case.keywords).arguments:
+        of_layers = signature.parameters[name].kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if not of_layers and name not in ("self", "rng", "ε") and case.make is not WeightNorm:  # which is the layer itself
             getattr(m, name)
 
 
@@ -371,7 +387,7 @@ def test_the_state_dict_makes_another_one_the_same(case):
         assert type(v) is np.ndarray
     other = case.layer()
     for _, p in other.named_parameters():
-        p.data = p.data + 1
+        p.data[...] += 1
     report = other.load_state_dict(sd)
     assert report == {"missing": [], "unexpected": []}
     for k, v in other.state_dict().items():
@@ -390,7 +406,7 @@ def test_copies_and_pickles_are_equal_and_apart(case):
         assert repr(other) == repr(m)
         same(run(other, case), y)
         for _, p in other.named_parameters():
-            p.data += 1
+            p.data[...] += 1
     same(run(m, case), y)
 
 
@@ -398,7 +414,7 @@ def test_copies_and_pickles_are_equal_and_apart(case):
 def test_gradients_in_float64_of_first_and_second_order(case):
     m = case.layer()
     if case.order and (m.parameters() or any(a.dtype.kind == "f" for a in case.inputs)):
-        flux.check(functools.partial(m, **case.call) if case.call else m, *case.inputs, order=case.order)
+        flux.check(functools.partial(m, **case.call) if case.call else m, *case.inputs, order=case.order, few=6, directions=2)
 
 
 @every_layer
@@ -409,7 +425,7 @@ def test_it_computes_in_the_dtype_of_its_weights(case, dtype):
     x = mapped(case.inputs, lambda a: a if a.dtype.kind == "i" else a.astype(dtype))
     y = run(m, case, x)
     assert {t.dtype.name for t in outputs(y)} == {dtype}
-    if m.parameters():
+    if m.parameters() and case.make is not SkipConnection:  # the input itself comes out beside the layer's output
         for other in ("float16", "float32", "float64", "int64"):
             z = run(m, case, mapped(x, lambda a, other=other: a if a.dtype.kind == "i" else a.astype(other)))
             assert {t.dtype.name for t in outputs(z)} == {dtype}, f"of {other}"
@@ -426,7 +442,7 @@ def test_of_lists_tensors_and_odd_layouts_it_gives_the_same(case):
         near(arrays(run(m, case, mapped(case.inputs, layout))), arrays(y), 1e-6)
     with flux.use_kernels(False):
         near(arrays(run(m, case)), arrays(y))
-    if not isinstance(m, Recur | Recur) and case.make not in (Chain, WHCN, SkipConnection):
+    if case.lists:
         near(arrays(run(m, case, mapped(case.inputs, lambda a: a.tolist()))), arrays(y))
     for a, b in zip(before, case.inputs, strict=True):
         for u, v in zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]:

@@ -8,7 +8,7 @@ import pytest
 
 import minitorch_flux as flux
 from minitorch_flux import Dense, DeviceError, Tensor
-from minitorch_flux.nn.inputs import as_input, bias_parameter, drawn, layer_name, weights_from, whole
+from minitorch_flux.nn.inputs import as_input, as_real, bias_parameter, drawn, layer_name, weights_from, whole
 
 layer = Dense(2, 3, flux.relu)
 
@@ -74,6 +74,10 @@ def test_given_weights_are_copied_and_made_floats():
     assert not np.shares_memory(weights_from(layer.weight, 2, "L", "weight"), layer.weight.data)
     with pytest.raises(ValueError, match=r"L: the weight \(out, in\) has 2 axes, got shape \(3,\)"):
         weights_from(np.ones(3), 2, "L", "weight (out, in)")
+    with pytest.raises(TypeError, match="L: the weight is an array of numbers, got 'x'"):
+        weights_from("x", 2, "L", "weight")
+    with pytest.raises(TypeError, match="Dense: the bias is an array of numbers, got 'x'"):
+        Dense(2, 3, bias="x")
     with pytest.raises(TypeError, match="L: complex"):
         weights_from(np.ones((1, 1)) * 1j, 2, "L", "weight")
 
@@ -103,3 +107,23 @@ def test_drawn_weights_have_the_shape_that_was_asked_for():
     np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match=r"L: init gave an array of shape \(3,\), asked for \(2, 3\)"):
         drawn(lambda *shape: np.zeros(3), (2, 3), None, "L")
+
+
+def test_an_initialiser_is_a_function():
+    for init in (np.ones((3, 2)), 0):
+        with pytest.raises(TypeError, match="Dense: an initialiser is a function of the shape, such as glorot_uniform, got "):
+            Dense(2, 3, init=init)
+    with pytest.raises(TypeError, match="BatchNorm: an initialiser is a function"):
+        flux.BatchNorm(2, init_beta=0)
+
+
+def test_layers_without_weights_refuse_in_their_own_name():
+    for other in (flux.Dropout(0.5), flux.LayerNorm(2, affine=False), flux.MaxPool(2), flux.GlobalMeanPool()):
+        for x in ("abc", None, [[1, 2], [3]]):
+            with pytest.raises(TypeError, match=rf"^{type(other).__name__}\(.*\): the input is a {type(x).__name__}, expected"):
+                other(x)
+        with pytest.raises(TypeError, match=rf"^{type(other).__name__}\(.*\): complex numbers are not supported"):
+            other(np.ones((1, 1, 2)) * 1j)
+    t = Tensor(np.ones(2))
+    assert as_real(t, layer) is t
+    assert as_real(t.data, layer).data is t.data

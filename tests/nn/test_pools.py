@@ -16,7 +16,8 @@ from minitorch_flux import (
 )
 from minitorch_flux.nn.pools import LpPool
 from minitorch_flux.ops.adaptive_pooling import adaptive_maxpool, adaptive_meanpool
-from minitorch_flux.ops.pooling import lpnormpool, maxpool, meanpool
+from minitorch_flux.ops.lp_pooling import lpnormpool
+from minitorch_flux.ops.pooling import maxpool, meanpool
 from tests.oracles import apart, check_operation, normal
 
 PAIRS = [
@@ -93,9 +94,14 @@ def test_in_a_chain():
         (lambda: MaxPool((2, 2), pad=(1, 1, 0, 0)), ValueError, r"write \(lo, hi\) pairs"),
         (lambda: LpPool(2, -1), ValueError, "LpPool: p must be positive, got -1"),
         (lambda: MaxPool((2, 2), padding=1), TypeError, "pad"),
-        (lambda: MaxPool((2, 2))(normal(2, 3)), ValueError, "MaxPool: takes an input of 4 axes"),
+        (lambda: MaxPool((2, 2))(normal(2, 3)), ValueError, r"^MaxPool\(\(2, 2\)\): takes an input of 4 axes"),
+        (lambda: LpPool((2, 2), 3)(normal(1, 2, 1, 3)), ValueError,
+         r"^LpPool\(\(2, 2\), 3\): the kernel is larger than the input on axis -2 .*\(input shape \(1, 2, 1, 3\)\)$"),
         (lambda: MaxPool((2, 2), pad=2)(normal(1, 1, 4, 4)), ValueError, "must be smaller than the window"),
-        (lambda: AdaptiveMaxPool(0)(normal(1, 1, 4)), ValueError, r"AdaptiveMaxPool\(0\): the output size is a positive int"),
+        (lambda: AdaptiveMaxPool((2, 0)), ValueError, r"AdaptiveMaxPool\(out\): the output size is a positive int"),
+        (lambda: AdaptiveMeanPool(1.5), TypeError, r"AdaptiveMeanPool\(out\): each size must be a whole number, got 1.5"),
+        (lambda: GlobalMeanPool()(normal(2, 3, 0)), ValueError, "GlobalMeanPool: the input has an empty axis"),
+        (lambda: GlobalMaxPool()(normal(2, 3, 0)), ValueError, "GlobalMaxPool: the input has an empty axis"),
         (lambda: GlobalMeanPool()(normal(2, 3)), ValueError, "GlobalMeanPool: takes an input of 3 to 5 axes"),
         (lambda: GlobalMaxPool()(normal(2, 3)), ValueError, "GlobalMaxPool: takes an input of 3 to 5 axes"),
     ],

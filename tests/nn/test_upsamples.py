@@ -82,6 +82,13 @@ def test_errors():
         Upsample("nearest")
     with pytest.raises(TypeError, match="Upsample: give either scale= or size=, got both"):
         Upsample("nearest", scale=2, size=3)
+    for keywords in ({"scale": 0}, {"scale": (2, -1)}, {"scale": "2"}, {"size": 0}, {"size": 2.5}, {"size": (3, None)}):
+        with pytest.raises(ValueError, match="Upsample: .* is a positive .*number or a tuple with one for each axis, got"):
+            Upsample("bilinear", **keywords)
+    with pytest.raises(ValueError, match="PixelShuffle: r is a whole number from 1 on, got 0"):
+        PixelShuffle(0)
+    with pytest.raises(TypeError, match="PixelShuffle: r must be a whole number, got 1.5"):
+        PixelShuffle(1.5)
     with pytest.raises(ValueError, match="Upsample: align_corners is for linear interpolation"):
         Upsample("nearest", scale=2, align_corners=True)
     with pytest.raises(TypeError, match="Upsample: `scale_factor=` is spelled `scale=` here"):

@@ -30,22 +30,22 @@ def slow_conv_transpose(x, w, stride=1, pad=0, outpad=0, dilation=1, groups=1, f
     return y
 
 
-CASES = {  # x, w, options
-    "plain": ((2, 3, 4, 5), (3, 2, 3, 3), {}),
-    "stride and outpad": ((2, 3, 4, 3), (3, 2, 3, 2), dict(stride=2, pad=1, outpad=1)),
-    "1-d": ((2, 3, 6), (3, 4, 4), dict(stride=3, pad=((1, 2),), outpad=(2,))),
-    "3-d": ((2, 2, 2, 3, 2), (2, 3, 2, 3, 2), dict(stride=(1, 2, 2), pad=(0, 1, (1, 0)), dilation=(2, 1, 1))),
-    "asymmetric": ((2, 2, 4, 3), (2, 3, 2, 3), dict(stride=(3, 2), pad=((2, 0), (1, 3)), dilation=(2, 1), outpad=(1, 1))),
-    "outpad below the dilation": ((2, 2, 4, 3), (2, 3, 3, 3), dict(dilation=(3, 2), outpad=(2, 1), pad=1)),
-    "outpad beyond the padding": ((1, 2, 3, 4), (2, 1, 2, 2), dict(dilation=3, stride=(2, 1), outpad=2)),
-    "groups": ((2, 4, 3, 5), (4, 3, 3, 2), dict(groups=2, pad=1, stride=2, outpad=(1, 0))),
+CASES = {  # x, w, options; two channels see two and lines have three taps, so that they share builds of the kernels
+    "plain": ((2, 2, 4, 5), (2, 2, 3, 3), {}),
+    "stride and outpad": ((2, 2, 4, 3), (2, 2, 2, 3), dict(stride=2, pad=1, outpad=1)),
+    "1-d": ((2, 2, 6), (2, 2, 3), dict(stride=2, dilation=2, pad=((1, 2),), outpad=(1,))),
+    "3-d": ((2, 2, 2, 3, 2), (2, 2, 2, 2, 3), dict(stride=(1, 2, 2), pad=(0, 1, (1, 0)), dilation=(2, 1, 1))),
+    "asymmetric": ((2, 2, 4, 3), (2, 2, 2, 3), dict(stride=(3, 2), pad=((2, 0), (1, 3)), dilation=(2, 1), outpad=(1, 1))),
+    "outpad below the dilation": ((2, 2, 4, 3), (2, 2, 3, 3), dict(dilation=(3, 2), outpad=(2, 1), pad=1)),
+    "outpad beyond the padding": ((1, 2, 3, 4), (2, 2, 2, 3), dict(dilation=(3, 2), stride=(2, 1), outpad=(2, 1))),
+    "groups": ((2, 4, 3, 5), (4, 2, 2, 3), dict(groups=2, pad=1, stride=2, outpad=(1, 0))),
     "depthwise": ((2, 3, 4, 6), (3, 1, 3, 3), dict(groups=3, pad=1, stride=2, outpad=1)),
     "depthwise, sums of two": ((2, 6, 4, 5), (6, 1, 3, 3), dict(groups=3, pad=1, stride=2)),
     "1x1": ((2, 3, 3, 4), (3, 5, 1, 1), {}),
     "1x1 with a stride": ((2, 3, 3, 2), (3, 2, 1, 1), dict(stride=2, outpad=(0, 1))),
     "SamePad": ((2, 2, 3, 4), (2, 2, 4, 3), dict(pad=SamePad(), stride=2)),
     "SamePad upper": ((2, 2, 3, 4), (2, 2, 4, 3), dict(pad=SamePad("upper"), stride=2)),
-    "flipped": ((2, 2, 3, 4), (2, 3, 2, 3), dict(flipkernel=True, stride=2)),
+    "flipped": ((2, 2, 3, 4), (2, 2, 2, 3), dict(flipkernel=True, stride=2)),
     "everything cut away": ((2, 2, 1, 3), (2, 2, 3, 3), dict(pad=((2, 1), 0))),
 }
 
@@ -56,7 +56,7 @@ def test_values_and_gradients_of_both_orders(case):
     check_operation(conv_transpose, normal(*x), normal(*w), oracle=slow_conv_transpose, dtypes=(), **options)
 
 
-@pytest.mark.parametrize("case", ["stride and outpad", "groups", "1-d"])
+@pytest.mark.parametrize("case", ["stride and outpad", "groups"])
 def test_float32_and_float16_are_kept(case):
     x, w, options = CASES[case]
     check_operation(conv_transpose, normal(*x), normal(*w), order=0, layouts=False, dtypes=(np.float32, np.float16), **options)
@@ -121,8 +121,8 @@ def test_it_is_the_adjoint_of_conv(axes, groups, c, o, flipkernel):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("act", [identity, relu, tanh, swish, gelu])
 def test_with_bias_and_activation(act, bias):
-    box = window("w", (3, 2), 2, 1, groups=2, transposed=True).outpadded(1)
-    x, w, b = normal(2, 4, 3, 4), normal(4, 3, 3, 2), normal(6) if bias else None
+    box = window("w", (2, 3), 2, 1, groups=2, transposed=True).outpadded(1)
+    x, w, b = normal(2, 4, 3, 4), normal(4, 2, 2, 3), normal(4) if bias else None
 
     def unfused(x, w, b):
         y = slow_conv_transpose(x, w, stride=2, pad=1, outpad=1, groups=2)
@@ -143,7 +143,7 @@ def test_only_what_the_gradient_needs_is_kept():
 def test_its_forward_and_gradients_are_the_triad_s_kernels():
     import minitorch_flux as flux
 
-    x, w = normal(2, 3, 5, 6), normal(3, 2, 3, 3)
+    x, w = normal(2, 2, 5, 6), normal(2, 2, 3, 3)
     before = [f.launches for f in (conv_data_forward, conv_forward, conv_filter_forward)]
     flux.gradient(lambda x, w: conv_transpose(x, w, stride=2).sum(), x, w)
     assert [f.launches for f in (conv_data_forward, conv_forward, conv_filter_forward)] == [n + 1 for n in before]
@@ -157,7 +157,7 @@ def test_empty_arrays(xs, ws):
 
 
 def test_a_missing_batch_axis_and_mixed_dtypes():
-    x, w = normal(3, 5, 6), normal(3, 2, 3, 3)
+    x, w = normal(2, 5, 6), normal(2, 2, 3, 3)
     np.testing.assert_array_equal(conv_transpose(x, w, pad=1).data, conv_transpose(x[None], w, pad=1).data[0])
     check_operation(conv_transpose, x, w, pad=1, dtypes=())
     assert conv_transpose(x.astype(np.float32), w).dtype == np.float64

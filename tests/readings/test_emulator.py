@@ -317,11 +317,11 @@ def test_too_much_shared_memory(tmp_path):
 def test_address_randomisation_that_tsan_cannot_work_with(monkeypatch):
     original, commands = emulator._run, []
 
-    def run(command):
+    def run(command, patience):
         commands.append(command)
         if "-R" not in command:
             return SimpleNamespace(returncode=66, stderr="FATAL: ThreadSanitizer: unexpected memory mapping 0x1-0x2")
-        return original(command[2:])  # setarch itself may be forbidden here
+        return original(command[2:], patience)  # setarch itself may be forbidden here
 
     monkeypatch.setattr(emulator, "_run", run)
     monkeypatch.setattr(emulator.shutil, "which", lambda name: f"/usr/bin/{name}")

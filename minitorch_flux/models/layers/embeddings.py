@@ -77,13 +77,18 @@ class PatchEmbedding(Module):
         return self.norm(y)
 
 
+def position_init(*shape: Any, rng: Any = None) -> Any:
+    """The first positions of vision transformers: normal with a deviation of 0.02, cut off at 2."""
+    return truncated_normal(*shape, std=0.02, rng=rng)
+
+
 class ViPosEmbedding(Module):
-    """ViPosEmbedding(embedsize, npatches, *, init=truncated_normal(std=0.02), rng=None)
+    """ViPosEmbedding(embedsize, npatches, *, init=position_init, rng=None)
 
     Adds a learnable vector for its place to every token: ``y = x + vectors``, ``x`` (N, npatches, embedsize).
 
-    ``vectors`` (1, npatches, embedsize), shaped as PyTorch's vision transformers have them, is drawn by ``init``. Class
-    tokens count as patches. Raises ValueError for another number of tokens or features.
+    ``vectors`` (1, npatches, embedsize), shaped as PyTorch's vision transformers have them, is drawn by ``init``, by
+    default normal with a deviation of 0.02. Class tokens count as patches. Raises ValueError for another number of tokens or features.
     Source: Metalhead's ``Layers.ViPosEmbedding``.
     """
 
@@ -92,7 +97,7 @@ class ViPosEmbedding(Module):
         embedsize: int,
         npatches: int,
         *,
-        init: Callable[..., Any] = truncated_normal(std=0.02),  # noqa: B008 - an initialiser, which holds no state
+        init: Callable[..., Any] = position_init,
         rng: Any = None,
     ) -> None:
         self.embedsize = whole(embedsize, "ViPosEmbedding(embedsize, npatches): embedsize")

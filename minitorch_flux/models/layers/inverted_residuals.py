@@ -37,7 +37,7 @@ def mbconv(
     activation. Each convolution is a ``conv_norm``. **The residual connection is not part of it**: for ``stride`` 1 and
     ``inplanes == outplanes`` write ``SkipConnection(mbconv(...), add)``.
 
-    ``reduction``: ``se_round_fn(explanes // reduction)`` channels are left in the squeeze-and-excitation layer, whose inner
+    ``reduction``: ``se_round_fn(explanes / reduction)`` channels are left in the squeeze-and-excitation layer, whose inner
     activation is ``se_activation`` (by default ``activation``) and whose gate is ``gate_activation``. ``stride`` 1 or 2.
     Other keywords (``init``, ``rng``) go to all convolutions.
     Sources: Metalhead's ``Layers.mbconv``; Sandler and others, "MobileNetV2", 2018.

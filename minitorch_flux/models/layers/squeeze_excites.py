@@ -33,14 +33,14 @@ def squeeze_excite(
     A squeeze-and-excitation layer: ``y = x * gate``, where the gate (N, inplanes, 1, 1) is the mean of every channel after a
     1x1 convolution to ``squeeze_planes`` with ``activation`` and one back with ``gate_activation``, both ``conv_norm``.
 
-    ``squeeze_planes`` is by default ``round_fn(inplanes // reduction)``. ``x`` (N, inplanes, H, W) keeps its shape.
+    ``squeeze_planes`` is by default ``round_fn(inplanes / reduction)``. ``x`` (N, inplanes, H, W) keeps its shape.
     Sources: Metalhead's ``Layers.squeeze_excite``; Hu and others, "Squeeze-and-excitation networks", 2018.
     """
     inplanes = whole(inplanes, "squeeze_excite: inplanes")
     if squeeze_planes is None:
         if not reduction > 0:
             raise ValueError(f"squeeze_excite: reduction must be positive, got {reduction!r}")
-        squeeze_planes = int(round_fn(inplanes // reduction))
+        squeeze_planes = int(round_fn(inplanes / reduction))
         if squeeze_planes < 1:
             raise ValueError(f"squeeze_excite: {inplanes} planes reduced by {reduction} leave {squeeze_planes}, expected at "
                              "least 1; give a smaller reduction, or squeeze_planes")
