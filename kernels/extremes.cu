@@ -12,8 +12,25 @@
 // constants: LEAST=0
 // constants: LEAST=1
 
+#define SIDE (VL > 1 ? 4 : 1)               // registers that are filled side by side on the CPU
+
 #ifdef LEAST
-DEVICE ACC upright(ACC v) { return LEAST ? -v : v; }
+// One more number per lane: number `place`, where `inside`. The first of equal ones stays, and so does a NaN.
+DEVICE void compare(Vec v, VecInt place, VecInt inside, Vec& best, VecInt& at) {
+    const VecInt better = inside & ((v > best) | ((v != v) & (best == best)));
+    best = better ? v : best;
+    at = better ? place : at;
+}
+
+// The extremes of the lanes' numbers, and the first of their places; `whole`: there are SIDE * VL or more left of n.
+template <bool whole> DEVICE void look(const T* from, int j, int n, Vec (&best)[SIDE], VecInt (&at)[SIDE], VecInt place, VecInt step) {
+    UNROLL for (int s = 0; s < SIDE; ++s) {
+        const int left = n - j - s * VL;
+        if (!whole && left <= 0) break;
+        const Vec v = whole ? vec_load(from + s * VL) : vec_load(from + s * VL, left);
+        compare(LEAST ? -v : v, place + s * step, whole ? VecInt{} == 0 : vec_index() < left, best[s], at[s]);
+    }
+}
 #endif
 
 KERNEL(extreme_rows)(const T* __restrict__ x, OPTIONAL T* __restrict__ y, OPTIONAL int64_t* __restrict__ index, long long rows,
@@ -22,21 +39,28 @@ KERNEL(extreme_rows)(const T* __restrict__ x, OPTIONAL T* __restrict__ y, OPTION
         const long long start = t % parts * chunk, left = width - start;
         const int n = (int)(left < chunk ? left : chunk);
         const T* from = x + t / parts * width + start;
-        ACC best = -INFINITY;
-        LANES_MAX(best, j, n) best = f_max(best, upright(ACC(from[j])));
-        best = row_max(best);
+        Vec best[SIDE];
+        VecInt at[SIDE];
+        UNROLL for (int s = 0; s < SIDE; ++s) best[s] = Vec{} - INFINITY, at[s] = VecInt{} + n;
+        VECTORS(j, n, SIDE) {
+            if (n - j >= SIDE * VL) look<true>(from + j, j, n, best, at, vec_index() + j, VecInt{} + VL);
+            else look<false>(from + j, j, n, best, at, vec_index() + j, VecInt{} + VL);
+        }
+        Vec most = best[0];
+        UNROLL for (int s = 1; s < SIDE; ++s) most = (best[s] > most) | (best[s] != best[s]) ? best[s] : most;
+        const ACC top = row_max(vec_max(most));
         if (y) {
-            ONE_LANE y[t] = T(upright(best));
+            ONE_LANE y[t] = T(LEAST ? -top : top);
         }
         if (!index) continue;
-        int back = 0;                          // the first place, counted from the end: a maximum too
-        LANES_MAX(back, j, n) {
-            const ACC v = upright(ACC(from[j]));
-            const bool found = v == best || (v != v && best != best);
-            back = f_max(back, found ? n - j : 0);
+        VecInt back = VecInt{};             // from the end: of the first place it is the largest; 0 where all are -infinity
+        UNROLL for (int s = 0; s < SIDE; ++s) {
+            const VecInt equal = (best[s] == top) | ((best[s] != best[s]) & (Vec{} + top != top));
+            const VecInt places = equal ? n - at[s] : VecInt{};
+            back = places > back ? places : back;
         }
-        back = row_max(back);
-        ONE_LANE index[t] = start + n - back;
+        const int first = n - row_max((int)vec_max(back));
+        ONE_LANE index[t] = start + (first < n ? first : 0);
     }
 }
 
@@ -50,20 +74,22 @@ KERNEL(extreme_columns)(const T* __restrict__ x, OPTIONAL T* __restrict__ y, OPT
         const int count = width - first < tile ? width - first : tile;
         const T* from = x + (t / parts * length + start) * width + first;
         const long long to = t * width + first;
-        VECTORS(j, count, 1) {
-            Vec best = Vec{} - INFINITY;
-            VecInt at = VecInt{};
-            for (int i = 0; i < n; ++i) {
-                Vec v = vec_load(from + (long long)i * width + j, count - j);
-                if (LEAST) v = -v;
-                const VecInt better = (v > best) | ((v != v) & (best == best));
-                best = better ? v : best;
-                at = better ? VecInt{} + i : at;
+        VECTORS(j, count, SIDE) {
+            Vec best[SIDE];
+            VecInt at[SIDE];
+            UNROLL for (int s = 0; s < SIDE; ++s) best[s] = Vec{} - INFINITY, at[s] = VecInt{};
+            const T* line = from + j;
+            if (count - j >= SIDE * VL)
+                for (int i = 0; i < n; ++i, line += width) look<true>(line, j, count, best, at, VecInt{} + i, VecInt{});
+            else
+                for (int i = 0; i < n; ++i, line += width) look<false>(line, j, count, best, at, VecInt{} + i, VecInt{});
+            UNROLL for (int s = 0; s < SIDE; ++s) {
+                const int column = j + s * VL;
+                if (column >= count) break;
+                if (LEAST) best[s] = -best[s];
+                if (y) vec_store(y + to + column, best[s], count - column);
+                if (index) for (int l = 0; l < VL && l < count - column; ++l) index[to + column + l] = start + vec_at(at[s], l);
             }
-            if (LEAST) best = -best;
-            if (y) vec_store(y + to + j, best, count - j);
-            if (index)
-                for (int l = 0; l < VL && l < count - j; ++l) index[to + j + l] = start + vec_at(at, l);
         }
     }
 }

@@ -20,7 +20,7 @@
 //   vec_load(p, part, v)                  v[f][l] = p[l S + f] of the part, 0 elsewhere;  reads nothing else
 //   vec_store(p, v, part)                 p[l S + f] = v[f][l] of the part
 //   vec_each(v, f)                        f(number) for each, one after the other
-//   vec_sum(v)                            the sum of all
+//   vec_sum(v), vec_max(v)                the sum of all; the largest, a NaN if there is one
 //
 // Pointers are to ACC, or to what is stored in fewer bits: a register of 16-bit floats is converted in one step.
 #define VEC_PARTS(n, m) (((n) * (m) + VEC_FREE - 1) / VEC_FREE)
@@ -175,6 +175,20 @@ DEVICE ACC vec_sum(Vec v) {
     UNROLL for (int half = VL / 2; half; half /= 2) v += vec_shuffle(v, v, vec_index() + half);
     return v[0];
 }
+DEVICE ACC vec_max(Vec v) {
+    UNROLL for (int half = VL / 2; half; half /= 2) {
+        const Vec w = vec_shuffle(v, v, (vec_index() + half) % VL);
+        v = (w > v) | (w != w) ? w : v;
+    }
+    return v[0];
+}
+DEVICE VecElement vec_max(VecInt v) {
+    UNROLL for (int half = VL / 2; half; half /= 2) {
+        const VecInt w = (VecInt)vec_shuffle((Vec)v, (Vec)v, (vec_index() + half) % VL);
+        v = w > v ? w : v;
+    }
+    return v[0];
+}
 #else
 #define VL 1
 #define VEC_FREE 96
@@ -206,4 +220,5 @@ template <int S> DEVICE void vec_store(T* p, const Vec (&v)[S], const VecPart<S>
 }
 template <class F> DEVICE Vec vec_each(Vec v, F f) { return f(v); }
 DEVICE ACC vec_sum(Vec v) { return v; }
+template <class V> DEVICE V vec_max(V v) { return v; }
 #endif

@@ -39,7 +39,7 @@ class Captured:
                                "itself there")
         with self._lock:
             for i, course in enumerate(self._courses):
-                arrays = course.fit((args, keywords))
+                arrays = course.fit(args, keywords)
                 if arrays is None:
                     continue
                 if i:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd.recording import state as modes
-from ..backend import default_generator, kernels_enabled
+from ..backend import default_generator, device_of, kernels_enabled
 from ..backend.tracers import CaptureError, Tracer
 from .cells import Cell, GradCell, StateCell
 from .forms import Form, settled, slots_in, template
@@ -39,12 +39,12 @@ class Course:
         self.left: list[tuple[Cell, Give]] = []  # what the step leaves in cells
         self.bumps: list[tuple[Tensor, int]] = []  # how far it raises versions
 
-    def fit(self, inputs: Any) -> list[Any] | None:
+    def fit(self, args: Any, keywords: Any) -> Sequence[Any] | None:
         """The arrays of a call, those in cells too, if this course can be replayed for it."""
         if self.ambient != ambient() or not self.watch.unchanged():
             return None
-        arrays = self.form.arrays(inputs)
-        if arrays is None:
+        arrays = self.form.quick(args, keywords)
+        if arrays is None and (arrays := self.form.arrays((args, keywords))) is None:
             return None
         graded = [cell.tensor for cell, _ in self.cells if type(cell) is GradCell]
         if [t for t in self.watch.tensors if t.grad is not None] != graded:
@@ -53,7 +53,7 @@ class Course:
             found = form.arrays(cell.get())
             if found is None:
                 return None
-            arrays += found
+            arrays = [*arrays, *found]
         return arrays
 
     def replay(self, arrays: Sequence[Any]) -> Any:
@@ -121,11 +121,14 @@ def record(step: Callable[..., Any], args: Any, keywords: Any) -> tuple[Course, 
     Where the step cannot be captured, CaptureError is raised with everything as it was.
     """
     form = Form((args, keywords), "an argument of a captured step")
-    watch = Watch((step, form.statics()))
+    watch = Watch(step, *form.statics())
     cells: list[Cell] = [StateCell(layer) for layer in watch.recurrent]
     cells += [GradCell(t) for t in watch.tensors if t.grad is not None]
     before = {id(c): c.get() for c in cells}
     state = State([t.data for t in watch.tensors], [default_generator(), *watch.generators], watch.keepers)
+    if other := [t for t in watch.tensors if not isinstance(t.data, np.ndarray)]:
+        raise CaptureError(f"a tensor of the step (shape {other[0].shape}) is on {device_of(other[0].data)}: capture replays steps "
+                           "on CPU arrays; on a GPU call the step itself")
     saved, versions = state.save(), [(t, t.version) for t in watch.tensors]
 
     def restore() -> None:

@@ -31,13 +31,14 @@ LONG = 100
 
 
 class Watch:
-    """All that can be reached from ``roots``, as it is now.
+    """All that can be reached from a function and its arguments, as it is now.
 
     ``tensors``: parameters, buffers and other tensors; ``recurrent``: layers with a state; ``generators``; ``keepers``:
     optimiser states; ``known``: the owners of all arrays found, by id.
     """
 
-    def __init__(self, roots: Any) -> None:
+    def __init__(self, step: Any, *others: Any) -> None:
+        self._step = step
         self.tensors: list[Tensor] = []
         self.recurrent: list[Recur] = []
         self.known: dict[int, Any] = {}
@@ -51,7 +52,7 @@ class Watch:
         self._seen: dict[int, Any] = {}
         self._objects: list[tuple[str, Any, set[str]]] = []  # those that are no layers, and which attributes are watched
         self._words: set[str] = set()  # the names in the code of all functions found
-        self._stack: list[tuple[str, Any]] = [("the step", roots)]
+        self._stack: list[tuple[str, Any]] = [("an argument", x) for x in others] + [("the step", step)]
         self._walk()
         self.arrays = [t.data for t in self.tensors]
         self.tracks = [t.track for t in self.tensors]
@@ -166,7 +167,7 @@ class Watch:
 
     def _visit_function(self, f: types.FunctionType) -> None:
         """What a function can read: but for this library's functions, and the globals of installed packages."""
-        if (f.__module__ or "").partition(".")[0] == "minitorch_flux":
+        if (f.__module__ or "").partition(".")[0] == "minitorch_flux" and f is not self._step:
             return
         cells = list(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
         self._cells += cells

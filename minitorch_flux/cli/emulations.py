@@ -11,7 +11,7 @@ import numpy as np
 
 from ..readings import KernelBuildError, KernelError
 from ..readings.emulator import Emulation, EmulatorError, compiler
-from ..readings.findings import Finding, first_finding
+from ..readings.findings import first_finding
 from ..readings.inventory import kernel_texts
 from ..readings.kernel import launching
 from ..readings.source import KernelText

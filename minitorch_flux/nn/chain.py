@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..autograd import Tensor
-from ..backend import is_array, is_number
-from .containers import Container
+from .containers import Container, as_tensor
 
 
 class Chain(Container):
@@ -28,8 +26,7 @@ class Chain(Container):
 
     def __call__(self, *inputs: Any) -> Any:
         x: Any = inputs[0] if len(inputs) == 1 else inputs
-        if is_array(x) and is_number(x.dtype):
-            x = Tensor(x)
+        x = as_tensor(x)
         for i in range(len(self.layers)):
             x = self._call(i, x)
         return x
@@ -39,9 +36,7 @@ def activations(chain: Chain, x: Any) -> list[Any]:
     """The output of every layer of ``chain`` at ``x``, in order. Source: Flux's ``activations``."""
     if not isinstance(chain, Chain):
         raise TypeError(f"activations takes a Chain, got {type(chain).__name__}")
-    outputs = []
-    if is_array(x) and is_number(x.dtype):
-        x = Tensor(x)
+    outputs, x = [], as_tensor(x)
     for i in range(len(chain)):
         x = chain._call(i, x)
         outputs.append(x)

@@ -161,11 +161,14 @@ def _takes_a_list(f: Any) -> bool:
     return inspect.unwrap(f) in _OF_A_LIST if isinstance(f, type) or inspect.isfunction(f) else False
 
 
+def as_tensor(x: Any) -> Any:
+    """An array of real numbers as a Tensor; anything else as it is: complex ones a layer refuses in its own name."""
+    return Tensor(x) if is_array(x) and is_number(x.dtype) and x.dtype.kind != "c" else x
+
+
 def as_tensors(x: Any) -> Any:
-    """An array of numbers as a Tensor, in tuples too; anything else as it is."""
-    if is_array(x) and is_number(x.dtype):
-        return Tensor(x)
-    return tuple(map(as_tensors, x)) if type(x) is tuple else x
+    """``as_tensor``, in tuples too."""
+    return tuple(map(as_tensors, x)) if type(x) is tuple else as_tensor(x)
 
 
 def add_path(error: Exception, owner: Module, key: str | None, layer: Any) -> None:

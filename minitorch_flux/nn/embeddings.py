@@ -12,7 +12,7 @@ from ..backend import array_module, as_array, is_array
 from ..ops.elementwise import as_tensor
 from ..ops.embedding import bag_max, bag_sum, embedding, mean_weights
 from .initialisers import normal_init
-from .inputs import drawn, layer_name, weights_from, whole
+from .inputs import as_real, drawn, layer_name, weights_from, whole
 from .module import Module
 
 
@@ -60,7 +60,7 @@ class _Table(Module):
 
     def _indices(self, x: Any) -> Any:
         """``x`` as a new int64 array, every number in 0..n-1."""
-        i = x.data if isinstance(x, Tensor) else as_array(x, like=self.weight.data)
+        i = as_real(x, self, like=self.weight.data).data
         xp = array_module(i)
         if i.size == 0 and not (is_array(x) or isinstance(x, Tensor)):  # an empty list has no integers in it
             i = i.astype(xp.int64)

@@ -42,12 +42,15 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
     return x if a.dtype == w.dtype else x.astype(w.dtype)
 
 
-def as_real(x: Any, layer: Module) -> Tensor:
-    """``x`` as a Tensor of its own dtype, for layers without weights. Raises TypeError where it is no array of real numbers."""
+def as_real(x: Any, layer: Module, like: Any = None) -> Tensor:
+    """``x`` as a Tensor of its own dtype, for layers that need no other; what is no array is put where the array ``like`` is.
+
+    Raises TypeError where it is no array of real numbers.
+    """
     if isinstance(x, Tensor):
         return x
     try:
-        array = as_array(x)
+        array = as_array(x, like=like)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{layer_name(layer)}: {_no_array(x, error)}") from None
     refuse_complex(array.dtype, layer_name(layer))
@@ -59,13 +62,12 @@ def _no_array(x: Any, error: Exception) -> str:
     return f"the input {got}"
 
 
-def speak_for(error: Exception, layer: Module, x: Any) -> None:
+def speak_for(error: Exception, layer: Module, x: Tensor) -> None:
     """An op's error, which names the class of ``layer``, in the name of the whole layer and with the shape of its input."""
-    kind = f"{type(layer).__name__}: "
-    message = str(error.args[0]) if error.args else ""
-    if message.startswith(kind):
-        shape = "" if "input shape" in message or not hasattr(x, "shape") else f" (input shape {tuple(x.shape)})"
-        error.args = (f"{layer_name(layer)}: {message.removeprefix(kind)}{shape}", *error.args[1:])
+    start, _, message = str(error.args[0] if error.args else "").partition(": ")
+    if any(start == cls.__name__ for cls in type(layer).__mro__):
+        shape = "" if "input shape" in message else f" (input shape {tuple(x.shape)})"
+        error.args = (f"{layer_name(layer)}: {message}{shape}", *error.args[1:])
 
 
 def whole(value: Any, what: str) -> int:

@@ -153,7 +153,7 @@ class GlobalMaxPool(Module):
         pass
 
     def __call__(self, x: Any) -> Tensor:
-        return adaptive_maxpool(as_real(x, self), 1, name="GlobalMaxPool")
+        return adaptive_maxpool(as_real(x, self), 1, name="GlobalMaxPool()")
 
 
 class GlobalMeanPool(Module):
@@ -166,7 +166,7 @@ class GlobalMeanPool(Module):
         pass
 
     def __call__(self, x: Any) -> Tensor:
-        x, _ = with_batch("GlobalMeanPool", as_real(x, self), None)
+        x, _ = with_batch("GlobalMeanPool()", as_real(x, self), None)
         if 0 in x.shape[2:]:
-            raise ValueError(f"GlobalMeanPool: the input has an empty axis, there is nothing to pool (input shape {x.shape})")
+            raise ValueError(f"GlobalMeanPool(): the input has an empty axis, there is nothing to pool (input shape {x.shape})")
         return mean(x, tuple(range(2, x.ndim)), keepdims=True)

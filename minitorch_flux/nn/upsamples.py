@@ -43,8 +43,8 @@ class Upsample(Module):
         what, value, kind = ("scale", scale, int | float | np.number) if size is None else ("size", size, int | np.integer)
         for n in value if isinstance(value, tuple | list) else (value,):
             if isinstance(n, bool) or not isinstance(n, kind) or not n > 0:
-                raise ValueError(f"Upsample: {what} is a positive {'whole ' * (size is not None)}number or a tuple with one for "
-                                 f"each axis, got {value!r}")
+                number = "number" if size is None else "whole number"
+                raise ValueError(f"Upsample: {what} is a positive {number} or a tuple with one for each axis, got {value!r}")
         self.mode, self.align_corners = mode, align_corners
         self.scale, self.size = (tuple(v) if isinstance(v, list) else v for v in (scale, size))
 

@@ -80,40 +80,42 @@ extremes = KernelFile("extremes.cu")
 
 FEW = 1 << 14
 """Of fewer elements NumPy finds the extremes as quickly."""
+SHORT = 16
+"""In shorter rows, too."""
 TILE = 512  # columns of a row of the kernels
 PART = 8192  # elements that one row looks through, where there are few rows
 ROWS = 1024  # as many rows have work for every processor
-ACCEPTS = f"contiguous floats, at least {FEW} elements; neighbouring axes"
+
+
+def _split(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """``shape`` as (outer, n, inner), n over ``axis``; None where that is not to be had, or is nothing for the kernels."""
+    runs = runs_of(shape, axis)
+    found = [i for i, (added, _) in enumerate(runs) if added]
+    if len(found) != 1:
+        return None
+    (i,) = found
+    outer, n, inner = (runs[0][1] if i else 1), runs[i][1], (runs[-1][1] if i + 1 < len(runs) else 1)
+    few = outer * n * inner < FEW or larger(n, inner) >= 1 << 31 or (inner == 1 and n < SHORT)
+    return None if few else (outer, n, inner)
 
 
 def _found(x: Any, axis: tuple[int, ...], least: bool, values: bool, places: bool) -> Any:
-    """``(y, index)``, each None where it is not asked for, without the axes; NotImplemented."""
-    if x.size < FEW or not x.flags.c_contiguous or not is_float(x.dtype):
+    """``(y, index)`` without the axes, each None where it is not asked for; or NotImplemented."""
+    split = _split(x.shape, axis) if is_float(x.dtype) and x.flags.c_contiguous else None
+    if split is None or (values and split[2] > 1):
         return NotImplemented
-    runs = runs_of(x.shape, axis)
-    if [added for added, _ in runs] not in ([True], [False, True], [True, False], [False, True, False]):
-        return NotImplemented
-    (outer, n, inner) = (
-        runs[0][1] if not runs[0][0] else 1, next(m for added, m in runs if added), runs[-1][1] if not runs[-1][0] else 1
-    )
-    if larger(n, inner) >= 1 << 31:
-        return NotImplemented
+    outer, n, inner = split
     chunk = n if outer * -(-inner // TILE) >= ROWS else smaller(n, larger(PART // inner, 64))
     parts = -(-n // chunk)
-    shape = (outer, parts, inner)
-    y = empty(shape, x.dtype, like=x) if values or parts > 1 else None
-    index = empty(shape, np.int64, like=x) if places else None
-    constants = {"LEAST": int(least)}
+    y = empty((outer, parts, inner), x.dtype, like=x) if values or parts > 1 else None
+    index = empty((outer, parts, inner), np.int64, like=x) if places else None
+    arrays, constants = (x, y, index, outer, n), {"LEAST": int(least)}
     if inner == 1:
-        ran = extremes(
-            "extreme_rows", x, outer * parts, chunk, x, y, index, outer, n, parts, chunk, constants=constants
-        )
+        ran = extremes("extreme_rows", x, outer * parts, chunk, *arrays, parts, chunk, constants=constants)
     else:
         tile = smaller(inner, TILE)
-        ran = extremes(
-            "extreme_columns", x, outer * parts * -(-inner // tile), tile, x, y, index, outer, n, inner, parts, chunk, tile,
-            constants=constants,
-        )
+        rows = outer * parts * -(-inner // tile)
+        ran = extremes("extreme_columns", x, rows, tile, *arrays, inner, parts, chunk, tile, constants=constants)
     if not ran:
         return NotImplemented
     if parts > 1:
@@ -136,25 +138,20 @@ def _place_of(x: Any, axis: tuple[int, ...], least: bool) -> Any:
     return found if found is NotImplemented else found[1]
 
 
-max_forward.kernel(accepts=ACCEPTS)(lambda x, axis, keepdims=False: _value(x, axis, keepdims, False))
-min_forward.kernel(accepts=ACCEPTS)(lambda x, axis, keepdims=False: _value(x, axis, keepdims, True))
+LARGE = f"at least {FEW} elements, neighbouring axes, {SHORT} elements or more over the last ones"
+ACCEPTS = f"contiguous floats, {LARGE}"
+max_forward.kernel(accepts=f"{ACCEPTS}; the last axes only")(lambda x, axis, keepdims=False: _value(x, axis, keepdims, False))
+min_forward.kernel(accepts=f"{ACCEPTS}; the last axes only")(lambda x, axis, keepdims=False: _value(x, axis, keepdims, True))
 argmax_forward.kernel(accepts=ACCEPTS)(lambda x, axis: _place_of(x, axis, False))
 argmin_forward.kernel(accepts=ACCEPTS)(lambda x, axis: _place_of(x, axis, True))
 
 
-@place_forward.kernel(accepts=f"floats, at least {FEW} elements of the result; neighbouring axes")
+@place_forward.kernel(accepts=f"floats; of the result {LARGE}")
 def _(y: Any, index: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
-    runs = runs_of(shape, axis)
-    if not is_float(y.dtype) or index.size * count_of(shape, axis) < FEW:
+    split = _split(shape, axis) if is_float(y.dtype) else None
+    if split is None:
         return NotImplemented
-    if [added for added, _ in runs] not in ([True], [False, True], [True, False], [False, True, False]):
-        return NotImplemented
-    (outer, n, inner) = (
-        runs[0][1] if not runs[0][0] else 1, next(m for added, m in runs if added), runs[-1][1] if not runs[-1][0] else 1
-    )
-    if larger(n, inner) >= 1 << 31:
-        return NotImplemented
-    xp = array_module(y)
+    (outer, n, inner), xp = split, array_module(y)
     y, index, x = xp.ascontiguousarray(y), xp.ascontiguousarray(index), empty(shape, y.dtype, like=y)
     if inner == 1:
         ran = extremes("place_rows", y, outer, n, y, index, x, outer, n)

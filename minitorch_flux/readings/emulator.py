@@ -109,7 +109,8 @@ class Emulation:
             command = list(map(str, (program, signature.name, g.grid, g.lanes, g.rows, int(self.backwards), file)))
             result = _run(command, self.patience)
             if "unexpected memory mapping" in result.stderr and (setarch := shutil.which("setarch")):
-                result = _run([setarch, "-R", *command], self.patience)  # TSan and this kernel's address randomisation do not agree
+                # TSan and this kernel's address randomisation do not agree.
+                result = _run([setarch, "-R", *command], self.patience)
             if result.returncode:
                 raise EmulatorError(
                     f"{signature.name} of {source.name}, {g.grid} blocks of {g.lanes} x {g.rows} threads"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..autograd import withgradient
+from ..capturing import capture as record
 from ..files import load_checkpoint
 from ..optimisers import OptimiserState, setup, update
 from .callbacks import Callback
@@ -25,6 +26,7 @@ def train(
     epochs: int = 1,
     callbacks: Sequence[Callback] = (),
     resume: str | Path | None = None,
+    capture: bool = False,
 ) -> TrainState:
     """Train ``model``: for every batch of ``data`` one gradient of ``loss`` and one update; returns the final state.
 
@@ -33,6 +35,8 @@ def train(
     ``data``: a DataLoader, or any iterable that can be walked once per epoch. ``opt``: what ``setup`` gave, or an
     optimiser such as ``Adam(1e-3)``. ``epochs=1``: how many in all, those before a resumed checkpoint included.
     ``callbacks``: see ``Callback``; they are called in order.
+    ``capture``: record the gradient of a batch once and replay it, which gives the same bits without Python's work; see
+    ``capture`` for what a loss function must keep to (numbers beside the loss stay tensors: no ``float(...)``).
     ``resume``: a file of the Checkpoint callback: the run goes on from there, step for step as if it had never stopped.
     (Data that is no DataLoader must give the same batches in every epoch for this.)
 
@@ -49,6 +53,11 @@ def train(
         raise ValueError(f"train: epochs must be at least 0, got {epochs}")
     if not isinstance(opt, OptimiserState):
         opt = setup(opt, model)
+
+    def gradients(*batch: Any) -> tuple[Any, Any]:
+        return withgradient(lambda m: loss(m, *batch), model)
+
+    find = record(gradients) if capture else gradients
     batches = len(data) if isinstance(data, Sized) else None
     state = TrainState(model, opt, data, epochs, batches, tuple(callbacks))
     if resume is not None:
@@ -57,14 +66,14 @@ def train(
     try:
         _call(state, "on_train_begin")
         while not state.stop and (state.epoch < epochs or state.batch):
-            _epoch(state, loss, start)
+            _epoch(state, find, start)
     finally:
         state.seconds = time.perf_counter() - start
         _call(state, "on_train_end")
     return state
 
 
-def _epoch(state: TrainState, loss: Callable[..., Any], start: float) -> None:
+def _epoch(state: TrainState, gradients: Callable[..., Any], start: float) -> None:
     batches: Iterable[Any] = state.data
     if not state.batch:
         state.epoch += 1
@@ -75,7 +84,7 @@ def _epoch(state: TrainState, loss: Callable[..., Any], start: float) -> None:
     state.metrics = {}
     epoch_start = time.perf_counter() - state.epoch_seconds
     for batch in batches:
-        _step(state, loss, tuple(batch) if isinstance(batch, tuple | list) else (batch,))
+        _step(state, gradients, tuple(batch) if isinstance(batch, tuple | list) else (batch,))
         if state.stop:
             return
         now = time.perf_counter()
@@ -91,8 +100,8 @@ def _epoch(state: TrainState, loss: Callable[..., Any], start: float) -> None:
     _call(state, "on_epoch_end")
 
 
-def _step(state: TrainState, loss: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    value, grads = withgradient(lambda m: loss(m, *arguments), state.model)
+def _step(state: TrainState, gradients: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    value, grads = gradients(*arguments)
     state.loss, companions = _split(value)
     _call(state, "on_loss")
     if state.stop:  # before the update: the weights are still good

@@ -224,7 +224,8 @@ x4 = np.ones((1, 1, 4, 4))
 
 
 @pytest.mark.parametrize(("arguments", "keywords", "error", "message"), [
-    ((np.ones((3, 4, 4)), 0.1, 3, 1.0), {}, ValueError, r"input has 3 axes, expected 4, \(N, C, H, W\) \(input shape \(3, 4, 4\)\)"),
+    ((np.ones((3, 4, 4)), 0.1, 3, 1.0), {}, ValueError,
+     r"input has 3 axes, expected 4, \(N, C, H, W\) \(input shape \(3, 4, 4\)\)"),
     ((np.ones((3, 4, 4)), None, 3, 1.0), {}, ValueError, "input has 3 axes"),
     ((x4, 1.5, 3, 1.0), {}, ValueError, "drop_block_prob must be between 0 and 1, got 1.5"),
     ((x4, float("nan"), 3, 1.0), {}, ValueError, "drop_block_prob must be between 0 and 1, got nan"),

@@ -94,7 +94,7 @@ def test_ties_go_to_the_first_and_nan_wins(name):
 LARGE = [
     ((200, 100), (1,)), ((200, 100), (0,)), ((200, 100), (0, 1)), ((30, 20, 40), (1,)), ((3, 5, 40, 31), (2, 3)),
     ((40_000, 3), (0,)), ((3, 20_000), (1,)), ((17_000,), (0,)), ((6, 3000, 1, 2), (1, 2)), ((40, 1, 500), (0,)),
-    ((2, 700, 20), (1,)), ((1, 5, 4000), (0, 1)),
+    ((2, 700, 20), (1,)), ((1, 5, 4000), (1, 2)),
 ]
 FUNCTIONS = [ops.max_forward, ops.min_forward, ops.argmax_forward, ops.argmin_forward]
 
@@ -119,7 +119,8 @@ def test_kernels_equal_references(shape, axis, dtype):
         for f in FUNCTIONS:
             before = f.launches
             y = f(x, axis)
-            assert f.launches > before
+            if f in FUNCTIONS[2:] or axis[-1] == len(shape) - 1:
+                assert f.launches > before
             with use_kernels(False), np.errstate(invalid="ignore"):  # of ml_dtypes' NaN
                 wanted = f(x, axis)
             assert (y.dtype, y.shape) == (wanted.dtype, wanted.shape)
@@ -152,7 +153,7 @@ def test_declined():
     x = normal(200, 100)
     before = [f.launches for f in FUNCTIONS]
     for y, axis in ((x[:, ::2], (0,)), (x.T, (0,)), (x[:20], (0,)), (np.round(x).astype(int), (0,)), (x, ()),
-                    (x.reshape(20, 10, 100), (0, 2))):
+                    (x.reshape(20, 10, 100), (0, 2)), (x.reshape(2000, 10), (1,))):
         for f in FUNCTIONS:
             np.testing.assert_array_equal(f(y, axis), f.reference(y, axis))
     assert [f.launches for f in FUNCTIONS] == before
@@ -161,7 +162,7 @@ def test_declined():
 @needs_compiler
 @pytest.mark.parametrize("how", EMULATIONS, ids=str)
 def test_in_the_emulator(how, monkeypatch):
-    for name, value in {"FEW": 1, "TILE": 33, "PART": 40, "ROWS": 4}.items():
+    for name, value in {"FEW": 1, "SHORT": 1, "TILE": 33, "PART": 40, "ROWS": 4}.items():
         monkeypatch.setattr(ops, name, value)
     for shape, axis in (((5, 70), (1,)), ((3, 100), (1,)), ((70, 5), (0,)), ((2, 130, 40), (1,)), ((2, 9, 3), (1,))):
         x = values(shape, np.float32, "NaN")
@@ -171,7 +172,7 @@ def test_in_the_emulator(how, monkeypatch):
         with emulated(**how) as emulation:
             got = [f(x, axis) for f in FUNCTIONS]
             back = ops.place_forward(wanted[0], wanted[2], axis, shape)
-        assert emulation.launches >= 5
+        assert emulation.launches >= 3
         for y, w in zip(got, wanted, strict=True):
             np.testing.assert_array_equal(y, w)
         np.testing.assert_array_equal(back, placed)

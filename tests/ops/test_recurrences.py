@@ -9,7 +9,7 @@ import minitorch_flux as flux
 from minitorch_flux.autograd import Tensor
 from minitorch_flux.backend import use_kernels
 from minitorch_flux.backend.threads import num_threads
-from minitorch_flux.ops import recurrences
+from minitorch_flux.ops import recurrences, time_steps
 from minitorch_flux.ops.dense import dense
 from minitorch_flux.ops.gru_passes import gru_backward, gru_forward
 from minitorch_flux.ops.lstm_passes import lstm_backward, lstm_forward
@@ -322,6 +322,23 @@ def test_what_the_kernels_leave_to_the_references():
     assert launched("lstm", inputs("lstm", 0, 2, 3)) == 0
     assert launched("gru", inputs("gru", 4, 0, 3)) == 0
     assert launched("lstm", inputs("lstm", 4, 2, 3, dtype=np.float16)) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", KINDS)
+def test_blas_makes_the_products_of_large_layers_on_a_gpu(kind, monkeypatch):
+    arrays, mask = inputs(kind, 6, MANY, 5, scale=0.4), some_mask(6, MANY)
+    wanted = passes(kind, arrays, mask, True)
+    monkeypatch.setattr(time_steps, "device_of", lambda a: "cuda:0")
+    assert time_steps.walks(arrays[0], normal(1024, 1024))
+    assert not time_steps.walks(arrays[0], normal(1025, 1024))
+    assert not time_steps.takes_inputs(arrays[0], normal(8, 8))
+    monkeypatch.setattr(time_steps, "WEIGHTS", 0)
+    before = PASSES[kind][0].launches
+    for a, b in zip(passes(kind, arrays, mask, True), wanted, strict=True):
+        if a is not None:
+            np.testing.assert_allclose(a, b, atol=1e-12)
+    assert PASSES[kind][0].launches == before + 1
 
 
 @needs_compiler

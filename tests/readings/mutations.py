@@ -25,7 +25,10 @@ AXES = [
 ]  # fmt: skip
 """Names that stand for the same thing along neighbouring axes."""
 
-USERS = {"flux.h": ("logsumexp_forward", "rnn_sequence", "erf_forward"), "vectors.h": ("max_pool_forward", "conv_data", "conv_filter", "depthwise_data")}
+USERS = {
+    "flux.h": ("logsumexp_forward", "rnn_sequence", "erf_forward"),
+    "vectors.h": ("max_pool_forward", "max_pool_backward", "conv_data", "conv_filter", "depthwise_data"),
+}
 """The kernels that a header's mutants are tried with."""
 
 
@@ -146,10 +149,9 @@ def edits(code: str, region: Region) -> Iterator[Edit]:
     """What every rule makes of a region."""
     body = code[region.start : region.end]
     brace = body.find("{") if not body.startswith("#define") else body.find(")") + 1
-    idle = [  # how much work a row is: what is there decides about speed, not about results
-        _arguments(body, m.end() - 1)[2] for m in re.finditer(r"\b(ROWS|VECTORS)\((?=[^()]*,)", body) if not body.startswith("#define")
-    ]
-    for rule in (_barriers, _reductions, _one_lane, _loops, _comparisons, _index_pairs, _axes, _subscripts, _gates, _narrowed):
+    calls = [] if body.startswith("#define") else re.finditer(r"\b(ROWS|VECTORS)\(", body)
+    idle = [_arguments(body, m.end() - 1)[2] for m in calls]  # how much work a row is: it decides about speed alone
+    for rule in RULES:
         for start, end, instead, name in rule(body):
             if start >= brace and not any(a <= start < b for a, b in idle):
                 yield region.start + start, region.start + end, instead, name
@@ -289,3 +291,6 @@ def _narrowed(body: str) -> Iterator[Edit]:
     for m in re.finditer(r"(?<!const )(?<![\w<(] )(?<![<(])\b(ACC|Vec) (?=\w+( =|\[|;|,))", body):
         if body[: m.start()].rstrip().endswith(("{", ";", "}", ")")):
             yield m.start(1), m.end(1), "float", "accumulator narrowed"
+
+
+RULES = (_barriers, _reductions, _one_lane, _loops, _comparisons, _index_pairs, _axes, _subscripts, _gates, _narrowed)

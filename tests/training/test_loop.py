@@ -7,7 +7,11 @@ from minitorch_flux.autograd import Param, withgradient
 from minitorch_flux.backend import seed
 from minitorch_flux.data import DataLoader
 from minitorch_flux.losses import logitcrossentropy, mse
+from minitorch_flux.nn.chain import Chain
 from minitorch_flux.nn.dense import Dense
+from minitorch_flux.nn.dropouts import Dropout
+from minitorch_flux.nn.norms import BatchNorm
+from minitorch_flux.ops.nonlinearities import tanh
 from minitorch_flux.optimisers import Adam, Descent, setup, update
 from minitorch_flux.training import Callback, train
 
@@ -199,3 +203,23 @@ def test_data_that_ends_for_good():
 
     with pytest.raises(ValueError, match=r"train: epoch 2 had no batches: the data is empty, or ended for good"):
         train(loss, make_model(), Once(), Descent(0.1), epochs=2)
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_captured_gradients_train_alike(partial):
+    def run(capture):
+        seed(5)
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((22, 3)).astype("f4"), rng.integers(0, 3, 22)
+        model = Chain(Dense(3, 8, tanh), BatchNorm(8), Dropout(0.2), Dense(8, 3))
+
+        def loss(m, x, y):
+            y_hat = m(x)
+            return logitcrossentropy(y_hat, y), {"accuracy": (y_hat.argmax(axis=1) == y).mean()}
+
+        data = DataLoader((x, y), batchsize=4, shuffle=True, partial=partial)
+        state = train(loss, model, data, Adam(0.01), epochs=4, capture=capture)
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in state.history]
+        return rows, {k: v.tobytes() for k, v in model.state_dict().items()}
+
+    assert run(True) == run(False)

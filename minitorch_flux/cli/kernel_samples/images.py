@@ -9,6 +9,7 @@ from ...ops.convolution import conv_data_forward, conv_filter_forward, conv_forw
 from ...ops.depthwise import depthwise_data, depthwise_filter, depthwise_forward
 from ...ops.geometry import Window
 from ...ops.im2col import col2im_forward, im2col_forward
+from ...ops.lp_pooling import lp_pool_backward, lp_pool_forward
 from ...ops.pooling import max_pool_backward, max_pool_forward, mean_pool_backward, mean_pool_forward
 from ...ops.upsampling import cubic_taps, linear_taps, nearest_taps, resample
 from .registry import Draw, sample
@@ -145,6 +146,23 @@ def _mean_pool_back(d: Draw) -> Iterator[Any]:
         for padding in (True, False):
             y = d.normal(3, 2, *window.output_size(sizes))
             yield mean_pool_backward(y, window, padding, sizes)
+
+
+@sample("lp_pool_forward", sizes=WIDTHS)
+def _lp_pool(d: Draw) -> Iterator[Any]:
+    for window, sizes in _pools(d):
+        for p in (2.0, 3.0, 2.5):
+            yield lp_pool_forward(d.normal(3, 2, *sizes), window, p)
+
+
+@sample("lp_pool_backward", sizes=WIDTHS)
+def _lp_pool_back(d: Draw) -> Iterator[Any]:
+    for window, sizes in _pools(d):
+        for p in (2.0, 3.0, 2.5):
+            x = d.normal(3, 2, *sizes)
+            x[0, 0] = 0
+            y = lp_pool_forward.reference(x, window, p)
+            yield lp_pool_backward(d.normal(*y.shape), x, y, window, p)
 
 
 # -- upsampling.cu -----------------------------------------------------------------------------------------------------

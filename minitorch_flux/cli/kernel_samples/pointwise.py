@@ -9,6 +9,7 @@ import numpy as np
 
 from ...backend import FUNCTIONS, accumulator, empty
 from ...ops.batches import Batch
+from ...ops.casts import casts
 from ...ops.comparisons import comparisons
 from ...ops.dropouts import dropout_forward
 from ...ops.elementwise import elementwise
@@ -72,6 +73,19 @@ def _where(d: Draw) -> Iterator[Any]:
             yield z
         else:
             yield np.where(condition, a if numbers[0] else x, b if numbers[1] else y)
+
+
+@sample("astype_forward", dtypes=("float32", "float16"), tolerance=0)
+def _astype(d: Draw) -> Iterator[Any]:
+    if d.dtype.itemsize > 4:
+        return  # NumPy's conversion is as quick
+    other = np.dtype(np.float32 if d.dtype.itemsize == 2 else np.float16)
+    for n in (d.n, 4096 + d.n):  # a row is 4096 numbers
+        x, y = d.normal(n), empty((n,), other)
+        if not d.kernels:
+            yield x.astype(other)
+        elif casts("astype_forward", x, -(-n // 4096), 4096, x, y, n, FROM=x.dtype, T=other, ACC=np.dtype(np.float32)):
+            yield y
 
 
 # -- nonlinearities.cu -------------------------------------------------------------------------------------------------

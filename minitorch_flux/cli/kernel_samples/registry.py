@@ -57,7 +57,7 @@ class Sample:
 
     ``sizes``: the values of ``draw.n`` that it is made for. ``tolerance``: how far, in units of the dtype's resolution
     and of the largest expected number, a kernel may be from its reference. ``op``: the array function that launches the
-    kernel, where the sample does so itself and the two names differ.
+    kernel, where the sample does so itself and the two names differ. ``dtypes``: those in which it must be launched.
     """
 
     kernels: tuple[str, ...]
@@ -65,6 +65,7 @@ class Sample:
     sizes: tuple[int, ...]
     tolerance: float
     op: str
+    dtypes: tuple[str, ...]
 
 
 SAMPLES: dict[str, Sample] = {}
@@ -72,12 +73,13 @@ SAMPLES: dict[str, Sample] = {}
 
 
 def sample(
-    *kernels: str, sizes: tuple[int, ...] = BOUNDARIES, tolerance: float = 32.0, op: str = ""
+    *kernels: str, sizes: tuple[int, ...] = BOUNDARIES, tolerance: float = 32.0, op: str = "",
+    dtypes: tuple[str, ...] = ("float32", "float64"),
 ) -> Callable[[Calls], Calls]:
     """Decorator: these calls show the kernels of these names."""
 
     def register(calls: Calls) -> Calls:
-        found = Sample(kernels, calls, sizes, tolerance, op)
+        found = Sample(kernels, calls, sizes, tolerance, op, dtypes)
         for name in kernels:
             if name in SAMPLES:
                 raise ValueError(f"there are two samples for the kernel {name!r}")

@@ -19,6 +19,7 @@ from ...ops.channel_norms import (
 from ...ops.crossentropies import logitcrossentropy_forward
 from ...ops.ctc import ctc_backward, ctc_forward
 from ...ops.embedding import bag_argmax, bag_sum_forward
+from ...ops.extremes import extremes
 from ...ops.indexing import accumulate_rows, indexing
 from ...ops.layer_norms import layer_norm_backward, layer_norm_forward, rms_norm_backward, rms_norm_forward
 from ...ops.nonlinearities import ACTIVATIONS
@@ -156,6 +157,77 @@ def _bag_argmax(d: Draw) -> Iterator[Any]:
     yield bag_argmax(x, index, start)
     x[3, ::2] = np.nan
     yield bag_argmax(x, index, start)
+
+
+# -- extremes.cu -------------------------------------------------------------------------------------------------------
+
+
+def _with_ties(d: Draw, *shape: int) -> np.ndarray:
+    x = d.whole(5, *shape).astype(d.dtype)
+    x[-1, ..., d.n // 2] = np.nan
+    return x
+
+
+def _first_extreme(x: np.ndarray, axis: int, least: int) -> tuple[np.ndarray, np.ndarray]:
+    index = (np.argmin if least else np.argmax)(x, axis=axis)
+    return np.take_along_axis(x, np.expand_dims(index, axis), axis).squeeze(axis), index
+
+
+@sample("extreme_rows", op="max_forward")
+def _extreme_rows(d: Draw) -> Iterator[Any]:
+    for least in (0, 1):
+        for chunk in (d.n, -(-d.n // 3)):
+            x, parts = _with_ties(d, 5, d.n), -(-d.n // chunk)
+            y, index = empty((5, parts), d.dtype), empty((5, parts), np.int64)
+            if not d.kernels:
+                pieces = [_first_extreme(x[:, s : s + chunk], 1, least) for s in range(0, d.n, chunk)]
+                y, index = np.stack([p[0] for p in pieces], 1), np.stack([p[1] + k * chunk for k, p in enumerate(pieces)], 1)
+                yield y, index, y, index
+                continue
+            for outputs in ((y, index), (y.copy(), None), (None, index.copy())):
+                if not extremes(
+                    "extreme_rows", x, 5 * parts, chunk, x, *outputs, 5, d.n, parts, chunk, constants={"LEAST": least}
+                ):
+                    return
+                yield outputs
+
+
+@sample("extreme_columns", op="max_forward")
+def _extreme_columns(d: Draw) -> Iterator[Any]:
+    for least in (0, 1):
+        for chunk, tile in ((7, d.n), (3, 20)):
+            x, parts, tiles = _with_ties(d, 2, 7, d.n), -(-7 // chunk), -(-d.n // tile)
+            y, index = empty((2, parts, d.n), d.dtype), empty((2, parts, d.n), np.int64)
+            if not d.kernels:
+                pieces = [_first_extreme(x[:, s : s + chunk], 1, least) for s in range(0, 7, chunk)]
+                y, index = np.stack([p[0] for p in pieces], 1), np.stack([p[1] + k * chunk for k, p in enumerate(pieces)], 1)
+                yield y, index, y, index
+                continue
+            for outputs in ((y, index), (y.copy(), None), (None, index.copy())):
+                if not extremes(
+                    "extreme_columns", x, 2 * parts * tiles, tile, x, *outputs, 2, 7, d.n, parts, chunk, tile,
+                    constants={"LEAST": least},
+                ):  # fmt: skip
+                    return
+                yield outputs
+
+
+@sample("place_rows", op="place_forward", tolerance=0)
+def _place_rows(d: Draw) -> Iterator[Any]:
+    dy, index, x = d.normal(5), d.whole(d.n, 5), empty((5, d.n), d.dtype)
+    if not d.kernels:
+        yield np.where(np.arange(d.n) == index[:, None], dy[:, None], 0).astype(d.dtype)
+    elif extremes("place_rows", dy, 5, d.n, dy, index, x, 5, d.n):
+        yield x
+
+
+@sample("place_columns", op="place_forward", tolerance=0)
+def _place_columns(d: Draw) -> Iterator[Any]:
+    dy, index, x = d.normal(2, d.n), d.whole(4, 2, d.n), empty((2, 4, d.n), d.dtype)
+    if not d.kernels:
+        yield np.where(np.arange(4)[:, None] == index[:, None], dy[:, None], 0).astype(d.dtype)
+    elif extremes("place_columns", dy, 8, d.n, dy, index, x, 2, 4, d.n):
+        yield x
 
 
 # -- attention.cu ------------------------------------------------------------------------------------------------------

@@ -66,5 +66,7 @@ __all__ = [
 ]
 
 for _name in __all__:
-    if isinstance(globals()[_name], FunctionType):
-        globals()[_name] = teach(globals()[_name])  # a foreign keyword gets an error that gives our name for it
+    _value = globals()[_name]
+    if isinstance(_value, FunctionType) and (_taught := teach(_value)) is not _value:
+        _taught.__module__ = __name__  # where pickles find it
+        globals()[_name] = _taught

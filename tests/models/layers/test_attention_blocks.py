@@ -45,7 +45,8 @@ def test_against_torch(heads, bias):
                 self.m.in_proj_bias.data.zero_()
             return self.m(x, x, x, need_weights=False)[0]
 
-    names = {"qkv.weight": "m.in_proj_weight", "qkv.bias": "m.in_proj_bias", "proj.weight": "m.out_proj.weight", "proj.bias": "m.out_proj.bias"}
+    names = {"qkv.weight": "m.in_proj_weight", "qkv.bias": "m.in_proj_bias", "proj.weight": "m.out_proj.weight",
+             "proj.bias": "m.out_proj.bias"}
     ours = MHAttention(8, heads, qkv_bias=bias)
     same_as_torch(ours, Theirs(), randn(3, 5, 8), names={k: v for k, v in names.items() if bias or k != "qkv.bias"})
     assert list(ours.state_dict()) == [k for k in names if bias or k != "qkv.bias"]
@@ -56,8 +57,6 @@ def test_dropout_of_weights_and_of_the_output():
     m = MHAttention(8, 2, attn_dropout_prob=0.5, rng=Generator(0))
     np.testing.assert_allclose(m(x).numpy(), MHAttention(8, 2, rng=Generator(0))(x).numpy(), rtol=1e-5)  # test mode: no dropout
     flux.trainmode(m)
-    many = np.mean([m.qkv(x).numpy()[..., 16:].mean() for _ in range(2)])
-    assert np.isfinite(many)
     ys = np.stack([m(x).numpy() for _ in range(2)])
     assert not np.array_equal(ys[0], ys[1])
     m = MHAttention(8, 2, proj_dropout_prob=0.5, rng=Generator(0), active=True)
@@ -69,7 +68,8 @@ def test_dropout_of_weights_and_of_the_output():
 def test_what_is_dropped_are_weights_of_keys():
     """With values that tell the key each output is a sum over the keys that were kept, at twice their weights."""
     m = MHAttention(4, 1, attn_dropout_prob=0.5, rng=Generator(2), active=True)
-    for k, v in (("qkv.weight", np.concatenate([np.zeros((8, 4)), np.eye(4)])), ("proj.weight", np.eye(4)), ("proj.bias", np.zeros(4))):
+    for k, v in (("qkv.weight", np.concatenate([np.zeros((8, 4)), np.eye(4)])), ("proj.weight", np.eye(4)),
+                 ("proj.bias", np.zeros(4))):
         m.load_state_dict({**m.state_dict(), k: v.astype(np.float32)})
     y = m(np.eye(4, dtype=np.float32)[None].repeat(200, axis=0)).numpy()
     assert set(np.unique(y.round(5))) == {0, 0.5}  # weights of 1/4, dropped or doubled
@@ -84,9 +84,12 @@ def test_gradients_of_first_and_second_order(keywords):
 
 
 def test_printing_copies_shapes_and_generators():
-    for m, wanted in ((MHAttention(16), "MHAttention(16)"), (MHAttention(16, 4, qkv_bias=True), "MHAttention(16, 4, qkv_bias=True)"),
-                      (MHAttention(16, attn_dropout_prob=0.1, proj_dropout_prob=0.2, active=False),
-                       "MHAttention(16, attn_dropout_prob=0.1, proj_dropout_prob=0.2, active=False)")):
+    dropping = MHAttention(16, attn_dropout_prob=0.1, proj_dropout_prob=0.2, active=False)
+    for m, wanted in (
+        (MHAttention(16), "MHAttention(16)"),
+        (MHAttention(16, 4, qkv_bias=True), "MHAttention(16, 4, qkv_bias=True)"),
+        (dropping, "MHAttention(16, attn_dropout_prob=0.1, proj_dropout_prob=0.2, active=False)"),
+    ):
         assert repr(m).partition("  #")[0] == wanted
         for other in (eval(repr(m)), copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
             assert repr(other) == repr(m)
@@ -106,7 +109,8 @@ def test_printing_copies_shapes_and_generators():
     (lambda: MHAttention(8, attn_dropout_prob=2), None, ValueError, "probability p must be between 0 and 1, got 2"),
     (lambda: MHAttention(8, proj_dropout_prob=-1), None, ValueError, "probability p must be between 0 and 1, got -1"),
     (lambda: MHAttention(8, active="x"), None, ValueError, "active must be True"),
-    (lambda: MHAttention(8), randn(5, 8), ValueError, r"MHAttention\(8\): expected an input \(N, tokens, 8\) \(input shape \(5, 8\)\)"),
+    (lambda: MHAttention(8), randn(5, 8), ValueError,
+     r"MHAttention\(8\): expected an input \(N, tokens, 8\) \(input shape \(5, 8\)\)"),
     (lambda: MHAttention(8), randn(2, 5, 6), ValueError, r"expected an input \(N, tokens, 8\)"),
     (lambda: MHAttention(8, num_heads=2), None, TypeError, "`num_heads=` is spelled `nheads=` here"),
 ])  # fmt: skip

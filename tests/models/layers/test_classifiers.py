@@ -33,7 +33,8 @@ def prints(m):
     ((6, 8, 3), {"pool_layer": identity}, ["identity", "Dense(6, 8, relu)", "Dense(8, 3)"]),
     ((6, 8, 3), {"use_conv": (True, True), "dropout_prob": 0.2},
      [POOL, "Conv((1, 1), 6, 8, relu)", "Dropout(0.2)", "Conv((1, 1), 8, 3)"]),
-    ((6, 8, 3), {"use_conv": (True, True), "pool_layer": identity}, ["identity", "Conv((1, 1), 6, 8, relu)", "Conv((1, 1), 8, 3)"]),
+    ((6, 8, 3), {"use_conv": (True, True), "pool_layer": identity},
+     ["identity", "Conv((1, 1), 6, 8, relu)", "Conv((1, 1), 8, 3)"]),
     ((6, 8, 3), {"use_conv": (True, False), "dropout_prob": 0.2},
      [POOL, "Conv((1, 1), 6, 8, relu)", "Dropout(0.2)", "flatten", "Dense(8, 3)"]),
 ])  # fmt: skip
@@ -66,7 +67,8 @@ def test_pools_to_other_sizes():
 
 def test_keywords_are_dispatched_as_arguments_are():
     wanted = prints(create_classifier(6, 8, 3, (tanh, identity), dropout_prob=0.1))
-    assert prints(create_classifier(inplanes=6, hidden_planes=8, nclasses=3, activations=(tanh, identity), dropout_prob=0.1)) == wanted
+    assert prints(create_classifier(inplanes=6, hidden_planes=8, nclasses=3, activations=(tanh, identity),
+                                    dropout_prob=0.1)) == wanted
     assert prints(create_classifier(6, 8, nclasses=3, activations=[tanh, identity], dropout_prob=0.1)) == wanted
     assert prints(create_classifier(6, 8, nclasses=3)) == prints(create_classifier(np.int64(6), np.int64(8), np.int64(3)))
     assert prints(create_classifier(6, nclasses=3, activation=tanh)) == prints(create_classifier(6, 3, tanh))
@@ -77,8 +79,10 @@ def test_keywords_are_dispatched_as_arguments_are():
 def test_against_torch():
     torch = pytest.importorskip("torch")
     nn = torch.nn
-    theirs = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8), nn.Hardswish(), nn.Dropout(0.5), nn.Linear(8, 3))
-    same_as_torch(create_classifier(6, 8, 3, (hardswish, identity), dropout_prob=0.5), theirs, randn(4, 6, 3, 5), tolerance=1e-7)
+    theirs = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8), nn.Hardswish(), nn.Dropout(0.5),
+                           nn.Linear(8, 3))
+    same_as_torch(create_classifier(6, 8, 3, (hardswish, identity), dropout_prob=0.5), theirs, randn(4, 6, 3, 5),
+                  tolerance=1e-7)
     theirs = nn.Sequential(nn.Conv2d(6, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
     same_as_torch(create_classifier(6, 8, 3, use_conv=(True, True), pool_layer=identity), theirs, randn(4, 6, 3, 5))
     theirs = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
@@ -102,8 +106,10 @@ def test_state_dict_keys_and_generators():
 
 
 @pytest.mark.parametrize(("arguments", "keywords", "error", "message"), [
-    ((6, 8, 3), {"use_conv": (False, True)}, ValueError, r"use_conv=\(False, True\) makes no sense: .* no maps for a convolution"),
-    ((6, 8, 3), {"use_conv": (True, False), "pool_layer": identity}, ValueError, r"use_conv=\(True, False\) needs a pool_layer"),
+    ((6, 8, 3), {"use_conv": (False, True)}, ValueError,
+     r"use_conv=\(False, True\) makes no sense: .* no maps for a convolution"),
+    ((6, 8, 3), {"use_conv": (True, False), "pool_layer": identity}, ValueError,
+     r"use_conv=\(True, False\) needs a pool_layer"),
     ((6, 8, 3), {"use_conv": True}, TypeError, "with a hidden layer use_conv is a pair, such as .* got True"),
     ((6, 8, 3), {"use_conv": (1, 0)}, TypeError, "use_conv is a pair"),
     ((6, 3), {"use_conv": (True, False)}, TypeError, "use_conv is True or False where there is no hidden layer"),

@@ -46,7 +46,8 @@ def test_the_rows_of_its_table_and_every_keyword(keywords, wanted):
 
 
 def test_the_planes_as_a_pair():
-    for layers in (conv_norm((3, 3), (4, 6)), conv_norm((3, 3), 4, 6), conv_norm((3, 3), 4, 6, relu), conv_norm((3, 3), (4, 6), relu)):
+    for layers in (conv_norm((3, 3), (4, 6)), conv_norm((3, 3), 4, 6), conv_norm((3, 3), 4, 6, relu),
+                   conv_norm((3, 3), (4, 6), relu)):
         assert prints(layers) == ["Conv((3, 3), 4, 6, bias=False)", "BatchNorm(6, relu)"]
     assert prints(conv_norm((3, 3), [4, 6], activation=tanh))[1] == "BatchNorm(6, tanh)"
     assert prints(basic_conv_bn((3, 3), (4, 6), tanh))[1] == "BatchNorm(6, tanh, eps=0.001)"
@@ -126,14 +127,16 @@ def test_dwsep_conv_norm_against_torch(train):
 
 
 def test_state_dict_keys():
-    assert list(Chain(*conv_norm((3, 3), 4, 6)).state_dict()) == ["0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var"]
+    assert list(Chain(*conv_norm((3, 3), 4, 6)).state_dict()) == ["0.weight", "1.weight", "1.bias", "1.running_mean",
+                                                                  "1.running_var"]
     assert list(Chain(*conv_norm((3, 3), 4, 6, norm_layer=identity)).state_dict()) == ["0.weight", "0.bias"]
 
 
 @pytest.mark.parametrize(("arguments", "keywords", "error", "message"), [
     ((4, 6), {"norm_layer": identity, "revnorm": True}, ValueError, "revnorm=True has no meaning with norm_layer=identity"),
     ((4, 6), {"norm_layer": identity, "preact": True}, ValueError, "preact=True has no meaning"),
-    ((4, 6), {"norm_layer": identity, "preact": True, "revnorm": True}, ValueError, "revnorm=True and preact=True has no meaning"),
+    ((4, 6), {"norm_layer": identity, "preact": True, "revnorm": True}, ValueError,
+     "revnorm=True and preact=True has no meaning"),
     ((4, 6), {"preact": True, "revnorm": True}, ValueError, "revnorm=True and preact=True exclude each other"),
     ((4,), {}, TypeError, "channels are two whole numbers"),
     (((4, 6), 7), {}, TypeError, "the planes are two numbers or a pair"),
@@ -154,5 +157,6 @@ def test_errors(arguments, keywords, error, message):
 
 
 def test_conv_alone_is_an_ordinary_layer():
-    assert all(isinstance(layer, Conv | BatchNorm) for layer in conv_norm((3, 3), 4, 6, norm_layer=partial(BatchNorm, momentum=0.2)))
+    assert all(isinstance(layer, Conv | BatchNorm) for layer in conv_norm((3, 3), 4, 6,
+                                                                          norm_layer=partial(BatchNorm, momentum=0.2)))
     assert isinstance(conv_norm((3, 3), 4, 6, norm_layer=InstanceNorm)[1], InstanceNorm)

@@ -41,7 +41,8 @@ def test_what_is_off_is_identity(make):
     assert make() is identity
 
 
-@pytest.mark.parametrize("make", [lambda: DropBlock(0.5, 3), lambda: StochasticDepth(0.5), lambda: StochasticDepth(0.5, "batch")])
+@pytest.mark.parametrize("make",
+                         [lambda: DropBlock(0.5, 3), lambda: StochasticDepth(0.5), lambda: StochasticDepth(0.5, "batch")])
 def test_modes(make):
     flux.seed(0)
     layer, x = make(), flux.tensor(np.ones((16, 2, 6, 6), np.float32))

@@ -70,8 +70,10 @@ def test_patch_embedding_defaults():
     assert m.npatches == 196
     assert m.proj.weight.shape == (768, 3, 16, 16)
     assert repr(m).startswith("PatchEmbedding()  # 590_592 parameters")
-    assert PatchEmbedding((8, 8), patch_size=(4, 4), embedplanes=2)(randn(1, 3, 16, 12)).shape == (1, 12, 2)  # any whole patches
-    a, b = (PatchEmbedding((4, 4), patch_size=(2, 2), embedplanes=2, rng=flux.Generator(0)).proj.weight.numpy() for _ in range(2))
+    m = PatchEmbedding((8, 8), patch_size=(4, 4), embedplanes=2)
+    assert m(randn(1, 3, 16, 12)).shape == (1, 12, 2)  # any whole patches
+    small = {"patch_size": (2, 2), "embedplanes": 2}
+    a, b = (PatchEmbedding((4, 4), rng=flux.Generator(0), **small).proj.weight.numpy() for _ in range(2))
     np.testing.assert_array_equal(a, b)
 
 
@@ -104,7 +106,8 @@ def test_how_they_begin_and_print():
     assert repr(ClassTokens(4, init=ones)) == "ClassTokens(4, init=ones)  # 4 parameters"
     assert ClassTokens(4, init=ones).token.numpy().min() == 1
     assert repr(ViPosEmbedding(4, 3, init=normal_init)).startswith("ViPosEmbedding(4, 3, init=normal_init)")
-    for make in (lambda: ViPosEmbedding(4, 3, rng=flux.Generator(1)).vectors, lambda: ClassTokens(4, init=normal_init, rng=flux.Generator(1)).token):
+    for make in (lambda: ViPosEmbedding(4, 3, rng=flux.Generator(1)).vectors,
+                 lambda: ClassTokens(4, init=normal_init, rng=flux.Generator(1)).token):
         np.testing.assert_array_equal(make().numpy(), make().numpy())
 
 
@@ -129,7 +132,8 @@ def test_the_embedding_of_a_vision_transformer_against_torch():
 
 
 @pytest.mark.parametrize(("make", "x", "error", "message"), [
-    (lambda: PatchEmbedding((30, 32)), None, ValueError, r"PatchEmbedding: images of 30 x 32 cannot be cut into patches of 16 x 16"),
+    (lambda: PatchEmbedding((30, 32)), None, ValueError,
+     r"PatchEmbedding: images of 30 x 32 cannot be cut into patches of 16 x 16"),
     (lambda: PatchEmbedding(224), None, TypeError, r"imsize is a pair \(height, width\), got 224"),
     (lambda: PatchEmbedding((4, 4), patch_size=2), None, TypeError, r"patch_size is a pair \(height, width\), got 2"),
     (lambda: PatchEmbedding((4, 4.5)), None, TypeError, "imsize must be a whole number, got 4.5"),
@@ -137,12 +141,15 @@ def test_the_embedding_of_a_vision_transformer_against_torch():
     (lambda: PatchEmbedding((4, 4), patch_size=(2, 2), embedplanes=6), randn(2, 3, 5, 4), ValueError,
      r"embedplanes=6\): images of 5 x 4 cannot be cut into patches of 2 x 2"),
     (lambda: PatchEmbedding((4, 4), patch_size=(2, 2), embedplanes=6), randn(3, 4, 4), ValueError, "has 3 axes, expected 4"),
-    (lambda: PatchEmbedding((4, 4), patch_size=(2, 2), embedplanes=6), randn(2, 1, 4, 4), ValueError, "1 channels on axis 1, expected 3"),
-    (lambda: ViPosEmbedding(4, 3), randn(2, 5, 4), ValueError, r"ViPosEmbedding\(4, 3\): expected an input \(N, 3, 4\): \(N, tokens, features\) \(input shape \(2, 5, 4\)\)"),
+    (lambda: PatchEmbedding((4, 4), patch_size=(2, 2), embedplanes=6), randn(2, 1, 4, 4), ValueError,
+     "1 channels on axis 1, expected 3"),
+    (lambda: ViPosEmbedding(4, 3), randn(2, 5, 4), ValueError,
+     r"ViPosEmbedding\(4, 3\): expected an input \(N, 3, 4\): \(N, tokens, features\) \(input shape \(2, 5, 4\)\)"),
     (lambda: ViPosEmbedding(4, 3), randn(3, 4), ValueError, r"expected an input \(N, 3, 4\)"),
     (lambda: ViPosEmbedding(4, "3"), None, TypeError, "npatches must be a whole number, got '3'"),
     (lambda: ViPosEmbedding(4, 3, init=lambda *shape: np.zeros(3)), None, ValueError, "init gave an array of shape"),
-    (lambda: ClassTokens(4), randn(2, 3, 5), ValueError, r"ClassTokens\(4\): expected an input \(N, tokens, 4\) \(input shape \(2, 3, 5\)\)"),
+    (lambda: ClassTokens(4), randn(2, 3, 5), ValueError,
+     r"ClassTokens\(4\): expected an input \(N, tokens, 4\) \(input shape \(2, 3, 5\)\)"),
     (lambda: ClassTokens(4), randn(3, 4), ValueError, "expected an input"),
     (lambda: ClassTokens(None), None, TypeError, "planes must be a whole number, got None"),
 ])  # fmt: skip

@@ -38,7 +38,8 @@ def test_the_layers_of_mbconv(arguments, keywords, wanted):
 def test_every_convolution_has_the_norm_and_the_keywords():
     """Upstream the last one has BatchNorm, whatever was asked for."""
     m = mbconv((3, 3), 4, 8, 6, stride=1, reduction=2, norm_layer=GroupNorm, init=flux.kaiming_normal, bias=True)
-    assert [type(layer).__name__ for layer in m] == ["Conv", "GroupNorm", "Conv", "GroupNorm", "SkipConnection", "Conv", "GroupNorm"]
+    assert [type(layer).__name__ for layer in m] == ["Conv", "GroupNorm", "Conv", "GroupNorm", "SkipConnection", "Conv",
+                                                     "GroupNorm"]
     assert all(m[i].init is flux.kaiming_normal and m[i].bias is not None for i in (0, 2, 5))
 
 

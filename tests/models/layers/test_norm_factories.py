@@ -64,7 +64,8 @@ def any_keywords(planes, **keywords):
 def test_the_activation_goes_to_whom_takes_it(factory, wanted):
     assert [repr(layer).partition("  #")[0] for layer in norm_layers(factory, 24, relu)] == wanted
     without = [repr(layer).partition("  #")[0] for layer in norm_layers(factory, 24)]
-    assert without == [w.replace(", relu", "") for w in wanted if w != "relu"] or (factory is identity and without == ["identity"])
+    assert without == [w.replace(", relu",
+                                 "") for w in wanted if w != "relu"] or (factory is identity and without == ["identity"])
 
 
 @pytest.mark.parametrize(("planes", "groups"), [(64, 32), (32, 32), (48, 16), (7, 1), (20, 4), (1, 1)])

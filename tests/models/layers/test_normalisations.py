@@ -29,7 +29,8 @@ def test_channel_layer_norm_is_that_of_every_pixel():
 @pytest.mark.parametrize("activation", [identity, tanh, gelu, lambda x: x * x])
 def test_channel_layer_norm_against_torch(activation):
     torch = pytest.importorskip("torch")
-    f = {identity: lambda y: y, tanh: torch.tanh, gelu: lambda y: torch.nn.functional.gelu(y, approximate="tanh")}.get(activation, lambda y: y * y)
+    f = {identity: lambda y: y, tanh: torch.tanh,
+         gelu: lambda y: torch.nn.functional.gelu(y, approximate="tanh")}.get(activation, lambda y: y * y)
 
     class Theirs(torch.nn.Module):
         def __init__(self):
@@ -57,8 +58,10 @@ def test_channel_layer_norm_gradients_modes_and_sizes():
 
 
 @pytest.mark.parametrize(("make", "x", "error", "message"), [
-    (lambda: ChannelLayerNorm(4), np.ones((2, 4, 3)), ValueError, r"has 3 axes, expected 4, \(N, channels, H, W\) \(input shape \(2, 4, 3\)"),
-    (lambda: ChannelLayerNorm(4), np.ones((2, 5, 3, 3)), ValueError, r"ChannelLayerNorm\(4\): the input has 5 channels on axis 1, expected 4"),
+    (lambda: ChannelLayerNorm(4), np.ones((2, 4, 3)), ValueError,
+     r"has 3 axes, expected 4, \(N, channels, H, W\) \(input shape \(2, 4, 3\)"),
+    (lambda: ChannelLayerNorm(4), np.ones((2, 5, 3, 3)), ValueError,
+     r"ChannelLayerNorm\(4\): the input has 5 channels on axis 1, expected 4"),
     (lambda: ChannelLayerNorm(4.5), None, TypeError, "number of channels must be a whole number"),
     (lambda: ChannelLayerNorm(4, 3), None, TypeError, "activation must be a function, got 3"),
     (lambda: ChannelLayerNorm(4, eps=-1), None, ValueError, "eps must be 0 or a small positive number, got -1"),
@@ -66,7 +69,8 @@ def test_channel_layer_norm_gradients_modes_and_sizes():
     (lambda: LayerScale(4, True), None, TypeError, "lambda_ is a number"),
     (lambda: LayerScale(None, 0.1), None, TypeError, "number of planes must be a whole number, got None"),
     (lambda: LayerScale((4, 3), 0.1), None, TypeError, "number of planes must be a whole number"),
-    (lambda: LayerScale(4, 0.1), np.ones((2, 5)), ValueError, r"LayerScale\(4, 0.1\): axis -1 of the input has size 5, expected 4"),
+    (lambda: LayerScale(4, 0.1), np.ones((2, 5)), ValueError,
+     r"LayerScale\(4, 0.1\): axis -1 of the input has size 5, expected 4"),
     (lambda: prenorm(4, 5), None, TypeError, "layer 1 is a int, which cannot be called"),
 ])  # fmt: skip
 def test_errors(make, x, error, message):

@@ -40,7 +40,8 @@ def test_against_torch(size):
 
 def test_printing_gradients_shapes_and_keywords():
     m = AdaptiveMeanMaxPool(output_size=(2, 2))
-    again = eval(repr(m), {"Parallel": Parallel, "AdaptiveMeanPool": AdaptiveMeanPool, "AdaptiveMaxPool": AdaptiveMaxPool, "add": flux.add})
+    again = eval(repr(m), {"Parallel": Parallel, "AdaptiveMeanPool": AdaptiveMeanPool, "AdaptiveMaxPool": AdaptiveMaxPool,
+                           "add": flux.add})
     assert repr(again) == repr(m)
     flux.check(AdaptiveMeanMaxPool(connection=maximum, output_size=(2, 2)), randn(2, 2, 5, 4))
     assert flux.outputsize(m, (2, 3, 9, 9)) == (2, 3, 2, 2)

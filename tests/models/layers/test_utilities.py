@@ -67,7 +67,8 @@ def test_flatten_chains():
 
 
 @pytest.mark.parametrize(("channels", "divisor", "least", "wanted"), [
-    (32, 8, 0, 32), (33, 8, 0, 32), (36, 8, 0, 40), (18, 8, 0, 24), (4, 8, 0, 8), (3, 8, 0, 8), (1, 8, 16, 16), (24.5, 4, 0, 24),
+    (32, 8, 0, 32), (33, 8, 0, 32), (36, 8, 0, 40), (18, 8, 0, 24), (4, 8, 0, 8), (3, 8, 0, 8), (1, 8, 16, 16),
+    (24.5, 4, 0, 24),
     (0, 8, 0, 0), (100, 1, 0, 100),
 ])  # fmt: skip
 def test_round_channels(channels, divisor, least, wanted):
