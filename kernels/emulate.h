@@ -170,6 +170,12 @@ template <class V> UNSEEN V shfl_xor(V v, int d, Line at) {
     leave(AT_WARP, at, false);
     return out;
 }
+// What the lanes of a warp give to one instruction: each shows a piece of its own memory, and reads those of the others
+// until hide().  Reads of shared memory go through seen(), so that TSan knows of them.
+UNSEEN inline void show(const void* mine, Line at) { cur->slot = (uint64_t)mine; leave(AT_WARP, at, false); }
+UNSEEN inline void hide(Line at) { leave(AT_WARP, at, false); }
+UNSEEN inline const void* shown(unsigned lane) { return (const void*)fibers[(cur - fibers) / 32 * 32 + lane].slot; }
+template <class V> __attribute__((noinline)) V seen(const V* p) { return *p; }
 
 // ------------------------------------------------------------------ the program
 // In the file each argument is its size in bytes (-1: a null pointer), then the bytes. An array gets

@@ -14,6 +14,7 @@
 //   vec_load(p, from, to)                 lanes from..to-1, 0 elsewhere;  reads nothing else
 //   vec_load_every<S>(p, from, to)        the same of p[0], p[S], p[2 S], ...
 //   vec_load_int(p, from, to)             the same of ints
+//   vec_gather(p, at, which)              p[at[l]] where which[l] is true, 0 elsewhere;  vec_gather_int(p, at, which) of ints
 //   vec_store(p, v, n)                    the first n;  vec_store_int(p, v, n) likewise
 //   vec_store_every<S>(p, v, from, to)    p[l S + f] = v[f][l] for from <= l S + f < to
 //   VecPart<S> part(from, to)             the numbers from..to-1 of S registers, worked out once for many of
@@ -124,6 +125,18 @@ DEVICE void vec_store_int(int* p, VecInt v, int n) {
     if (sizeof(ACC) == sizeof(int)) return vec_store((float*)p, (Vec)v, 0, n);
     for (int l = 0; l < vec_within(n); ++l) p[l] = (int)v[l];
 }
+template <class E> DEVICE Vec vec_gather(const E* p, VecInt at, VecInt which) {
+    const VecInt place = at & which;                     // p[0] is read for the others
+    Vec v;
+    for (int l = 0; l < VL; ++l) v[l] = ACC(p[place[l]]);
+    return which ? v : Vec{};
+}
+DEVICE VecInt vec_gather_int(const int* p, VecInt at, VecInt which) {
+    const VecInt place = at & which;
+    VecInt v;
+    for (int l = 0; l < VL; ++l) v[l] = p[place[l]];
+    return which ? v : VecInt{};
+}
 template <int S, class E> DEVICE Vec vec_load_every(const E* p, int from, int to) {
     if (S == 1) return vec_load(p, from, to);
     if (S == 2) return vec_shuffle(vec_load(p, 2 * from, 2 * to - 1), vec_load(p + VL, 2 * from - VL, 2 * to - 1 - VL), 2 * vec_index());
@@ -202,6 +215,8 @@ template <class E> DEVICE Vec vec_load(const E* p, int) { return ACC(*p); }
 template <class E> DEVICE Vec vec_load(const E* p, int from, int to) { return from <= 0 && to > 0 ? ACC(*p) : ACC(0); }
 template <int S, class E> DEVICE Vec vec_load_every(const E* p, int from, int to) { return vec_load(p, from, to); }
 DEVICE VecInt vec_load_int(const int* p, int from, int to) { return from <= 0 && to > 0 ? *p : 0; }
+template <class E> DEVICE Vec vec_gather(const E* p, int at, int which) { return which ? ACC(p[at]) : ACC(0); }
+DEVICE VecInt vec_gather_int(const int* p, int at, int which) { return which ? p[at] : 0; }
 template <class E> DEVICE void vec_store(E* p, Vec v, int) { *p = E(v); }
 DEVICE void vec_store_int(int* p, VecInt v, int) { *p = v; }
 template <int S> DEVICE void vec_store_every(T* p, const Vec (&v)[S], int from, int to) {

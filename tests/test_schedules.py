@@ -82,7 +82,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "make", "start", "n"), ROWS, ids=lambda v: repr(v) if callable(v) else None)
+@pytest.mark.parametrize(("schedule", "make", "start", "n"), ROWS, ids=[repr(row[0]) for row in ROWS])
 def test_against_torch(schedule, make, start, n):
     np.testing.assert_allclose([schedule(t) for t in range(n)], by_torch(make, start, n), rtol=1e-9, atol=1e-12)
 

@@ -145,7 +145,6 @@ def test_normalisation_and_dropout(x):
     assert Chain(BatchNorm(1), Dropout(0.5), GlobalMeanPool())(x).shape == (32, 1, 1, 1)
 
 
-@MISSING
 def test_models():
     from minitorch_flux import models
 

@@ -10,8 +10,6 @@ import heapq
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from ..backend import array_module, as_array, empty_like, is_array, is_whole, refuse_complex
 from .node import Node, TapeError
 from .recording import OFF, RECORDING, at_level

@@ -114,6 +114,8 @@ def is_view(y: Array, x: Array) -> bool:
 
 def read_only(x: Array) -> Array:
     """A view of ``x`` that cannot be written to; a CuPy array, which knows no such thing, is returned as it is."""
+    if type(x) is tracers.Tracer and tracers.state.recorder is not x.recorder:  # another thread's
+        x = x.array
     if isinstance(x, np.ndarray):
         x = x.view()
         x.flags.writeable = False

@@ -152,7 +152,7 @@ def resolve_rng(rng: Any = None, like: Array | None = None) -> Generator:
     if isinstance(rng, Generator):
         return rng
     if isinstance(rng, np.random.Generator):
-        refuse_capture("a draw from a numpy.random.Generator", "give rng= a flux.Generator(seed), which draws anew at each replay")
+        refuse_capture("a draw from a numpy.random.Generator", "give rng= a flux.Generator(seed), which draws anew each time")
         if like is not None and device_of(like) != "cpu":
             raise DeviceError(
                 "rng= is a numpy.random.Generator, which serves CPU arrays only, but the array "

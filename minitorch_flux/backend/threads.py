@@ -73,9 +73,10 @@ def _let_blas_sleep() -> bool:
 
     Awake they spin, which keeps the kernels' threads off their cores: on two cores a training step of an LSTM took 1.3
     times as long. OpenBLAS reads the number when its threads start, so they are stopped here, before anything computes;
-    the next product starts them again. The user's own setting wins, and the environment is left as it was.
+    the next product starts them again. The user's own setting wins, and the environment is left as it was. Where other
+    Python threads run, which may be in the middle of a product, nothing is done.
     """
-    if TIMEOUT in os.environ or (found := _library()) is None:
+    if TIMEOUT in os.environ or threading.active_count() > 1 or (found := _library()) is None:
         return False
     try:
         read, stop = found[0].openblas_read_env, found[0].blas_thread_shutdown_

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import operator
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,18 +35,23 @@ state = _State()
 def refuse_capture(what: str, remedy: str) -> None:
     """Raise CaptureError where this thread captures a step: ``what`` would happen once and never again."""
     if state.recorder is not None:
-        raise CaptureError(f"{what} inside a captured step would happen once and not at the replays: {remedy}")
+        state.recorder.refuse(f"{what} inside a captured step would happen once and not at the replays: {remedy}")
 
 
-def _frozen(what: str) -> Any:
-    raise CaptureError(
-        f"{what} of a value inside a captured step would freeze this number into all replays. Return the value from the step "
-        "and look at it there, or compute with tensors (flux.where, flux.clip, ...); .item() gives a number to compute with"
-    )
+def _refusal(what: str, function: Callable[..., Any]) -> Any:
+    """A method that raises CaptureError while the step is recorded; elsewhere (in another thread, or of a stand-in that was
+    kept when the step had ended) it is ``function`` of the real value."""
 
+    def method(self: Any, *args: Any, **keywords: Any) -> Any:
+        if state.recorder is self.recorder:
+            self.recorder.refuse(
+                f"{what} of a value inside a captured step would freeze this number into all replays. Return the value from "
+                "the step and look at it there, or compute with tensors (flux.where, flux.clip, ...); .item() gives a number "
+                "to compute with"
+            )
+        return function(self.now if type(self) is Live else self.array, *args, **keywords)
 
-def _refusal(what: str) -> Any:
-    return lambda self, *_, **__: _frozen(what)
+    return method
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
@@ -74,7 +80,8 @@ class Tracer(NDArrayOperatorsMixin):
     base = property(lambda self: self.array.base)
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
-    data = ctypes = property(_refusal("the address"))
+    data = property(_refusal("the address", lambda a: a.data))
+    ctypes = property(_refusal("the address", lambda a: a.ctypes))
     real = property(lambda self: self.recorder.run(np.real, (self,)))
     imag = property(lambda self: self.recorder.run(np.imag, (self,)))
 
@@ -113,12 +120,13 @@ class Tracer(NDArrayOperatorsMixin):
     def __ipow__(self, other: Any) -> Any:
         return self.recorder.run(operator.ipow, (self, other), written=(self,))
 
-    __float__, __int__, __index__ = _refusal("float()"), _refusal("int()"), _refusal("an index or int()")
-    __complex__, __format__, __str__ = _refusal("complex()"), _refusal("printing"), _refusal("printing")
-    tolist = _refusal("tolist()")
-    tobytes, dump, dumps = _refusal("tobytes()"), _refusal("dump()"), _refusal("dumps()")
-    __array__ = _refusal("numpy.asarray, or NumPy's writing to an array of its own,")
-    __dlpack__ = __reduce__ = __copy__ = __deepcopy__ = _refusal("a copy outside the step")
+    __float__, __int__, __complex__ = _refusal("float()", float), _refusal("int()", int), _refusal("complex()", complex)
+    __index__ = _refusal("an index", operator.index)
+    __format__, __str__ = _refusal("printing", format), _refusal("printing", str)
+    tolist = _refusal("tolist()", np.ndarray.tolist)
+    __array__ = _refusal("numpy.asarray, or NumPy's writing to an array of its own,", np.array)
+    __reduce__ = _refusal("a copy outside the step", np.ndarray.__reduce__)
+    __copy__ = __deepcopy__ = _refusal("a copy outside the step", lambda a, *_: a.copy())
 
 
 def _method(name: str, in_place: bool) -> Any:
@@ -169,10 +177,11 @@ class Live:
     def __repr__(self) -> str:
         return "<number of a captured step>"
 
-    __float__, __int__, __index__ = _refusal("float()"), _refusal("int()"), _refusal("an index or int()")
-    __format__, __str__ = _refusal("printing"), _refusal("printing")
-    __reduce__ = __copy__ = __deepcopy__ = _refusal("a copy outside the step")
-    __array__ = _refusal("an array of NumPy's own making")
+    __float__, __int__, __index__ = _refusal("float()", float), _refusal("int()", int), _refusal("an index", operator.index)
+    __format__, __str__ = _refusal("printing", format), _refusal("printing", str)
+    __array__ = _refusal("an array of NumPy's own making", np.array)
+    __reduce__ = _refusal("a copy outside the step", lambda n: n.__reduce__())
+    __copy__ = __deepcopy__ = _refusal("a copy outside the step", lambda n, *_: n)
 
 
 def _arithmetic(symbol: Any, swapped: bool) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +14,9 @@ from ..autograd.recording import OFF, RECORDING
 from ..autograd.recording import state as modes
 from ..backend.tracers import CaptureError
 from ..backend.tracers import state as tracing
-from .courses import Course, ambient, record
-from .programs import Changed
+from .courses import ARGUMENT, Course, ambient, record
+from .forms import Form
+from .programs import Changed, Failed
 
 PATIENCE = 8
 """How often in a row a step may be recorded anew for inputs of a form that was recorded before."""
@@ -24,6 +27,7 @@ class Captured:
 
     def __init__(self, step: Callable[..., Any], plans: int) -> None:
         functools.update_wrapper(self, step)
+        self.name = getattr(step, "__name__", type(step).__name__)
         self.step, self.plans = step, plans
         self._lock = threading.RLock()
         self._courses: list[Course] = []  # the one used last comes first
@@ -50,10 +54,13 @@ class Captured:
                     result = course.replay(arrays)
                 except Changed:
                     continue
+                except Failed:  # nothing has changed: let the step itself say what is wrong
+                    return self.step(*args, **keywords)
                 self._again = 0
                 self.replays += 1
                 return result
             if not self._warm:
+                Form((args, keywords), ARGUMENT)  # refuses what it would refuse later
                 result = self.step(*args, **keywords)
                 self._warm = True
                 return result
@@ -65,7 +72,7 @@ class Captured:
         if self._again > PATIENCE:
             names = known[0].watch.changes() or ["numbers that the step looks at (an `if` on a tensor)"]
             raise CaptureError(
-                f"the captured step {self.__name__!r} has gone another way {PATIENCE} times in a row and was recorded anew each "
+                f"the captured step {self.name!r} has gone another way {PATIENCE} times in a row and was recorded anew each "
                 f"time; what changes: {', '.join(names[:4])}. Pass numbers that change as arrays, or call the step itself"
             )
         course, result = record(self.step, args, keywords)
@@ -77,9 +84,12 @@ class Captured:
         with self._lock:
             self._courses, self._warm, self._again = [], False, 0
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
     def __repr__(self) -> str:
         found = ", ".join(f"{c.plan.calls} calls in {c.plan.nbytes} bytes" for c in self._courses)
-        return f"<captured {self.__name__}: {found or 'nothing recorded yet'}>"
+        return f"<captured {self.name}: {found or 'nothing recorded yet'}>"
 
 
 def capture(step: Callable[..., Any], *, plans: int = 8) -> Captured:
@@ -108,6 +118,8 @@ def capture(step: Callable[..., Any], *, plans: int = 8) -> Captured:
     """
     if not callable(step):
         raise TypeError(f"capture(step): the step is a function, got {type(step).__name__}")
+    if inspect.isgeneratorfunction(step) or inspect.iscoroutinefunction(step):
+        raise TypeError(f"capture(step): {step.__name__} is a generator or coroutine, which runs after its call, not in it")
     plans = operator.index(plans)
     if plans < 1:
         raise ValueError(f"capture: plans must be at least 1, got {plans}")

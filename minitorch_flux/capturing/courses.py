@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,18 @@ import numpy as np
 from ..autograd import Tensor
 from ..autograd.recording import state as modes
 from ..backend import default_generator, device_of, kernels_enabled
-from ..backend.tracers import CaptureError, Tracer
+from ..backend.tracers import CaptureError
+from ..nn.recurrence import _Memory
 from .cells import Cell, GradCell, StateCell
 from .forms import Form, settled, slots_in, template
 from .nested import mapped
 from .plans import Plan
 from .recorder import Recorder
 from .states import State, same, same_bits
-from .watching import PLAIN, Watch
+from .watching import Watch
 
 Give = Callable[[], Any]
+ARGUMENT = "an argument of a captured step"
 
 
 def ambient() -> tuple[Any, ...]:
@@ -32,6 +35,7 @@ class Course:
 
     def __init__(self, step: Callable[..., Any], form: Form, watch: Watch, cells: list[tuple[Cell, Form]]) -> None:
         self.step, self.form, self.watch, self.cells = step, form, watch, cells
+        self.graded = [id(cell.tensor) for cell, _ in cells if type(cell) is GradCell]
         self.ambient = ambient()
         self.proven = False
         self.plan: Plan
@@ -46,8 +50,7 @@ class Course:
         arrays = self.form.quick(args, keywords)
         if arrays is None and (arrays := self.form.arrays((args, keywords))) is None:
             return None
-        graded = [cell.tensor for cell, _ in self.cells if type(cell) is GradCell]
-        if [t for t in self.watch.tensors if t.grad is not None] != graded:
+        if [id(t) for t in self.watch.tensors if t.grad is not None] != self.graded:
             return None
         for cell, form in self.cells:
             found = form.arrays(cell.get())
@@ -73,30 +76,26 @@ class Course:
         state = self.state()
         before = state.save()
         cells = {id(cell): (cell, cell.get()) for cell, _ in [*self.cells, *self.left]}
-        versions = [(t, t.version) for t in self.watch.tensors]
 
         def restore() -> None:
             state.restore(before)
             for cell, value in cells.values():
                 cell.set(value)
-            for t, version in versions:
-                t.version = version
 
         replayed = self.replay(arrays)
-        after = state.save()
-        left = [_leaves(cell.get()) for cell, _ in cells.values()]
-        raised = [t.version for t, _ in versions]
+        after, left = state.save(), [_leaves(cell.get()) for cell, _ in cells.values()]
         restore()
         result = self.step(*args, **keywords)
+        now = state.save()
+        if _drawn(before, after) != self.plan.draws or _drawn(before, now) != self.plan.draws:
+            return result  # another thread has drawn from a generator of the step: the next call is to prove it
         differ = []
         if not _same_leaves(_leaves(replayed), _leaves(result)):
             differ.append("what it returns")
-        if not same(after, state.save()):
-            differ.append("the parameters, running statistics, optimiser or generators")
+        if not same(after, now):
+            differ.append("the parameters, running statistics or optimiser")
         if not all(map(_same_leaves, left, [_leaves(cell.get()) for cell, _ in cells.values()])):
             differ.append("the recurrent state or .grad")
-        if raised != [t.version for t, _ in versions]:
-            differ.append("the versions of tensors")
         if differ:
             restore()
             raise CaptureError(
@@ -110,9 +109,13 @@ class Course:
     def state(self) -> State:
         """All that the step is known to change, and all tensors in its reach."""
         changed = self.plan.state
-        arrays = {id(a): a for a in [*changed.arrays, *[t.data for t in self.watch.tensors]]}
-        generators = {id(g): g for g in [*changed.generators, default_generator(), *self.watch.generators]}
-        return State(arrays.values(), generators.values(), {id(k): k for k in [*changed.keepers, *self.watch.keepers]}.values())
+        keepers = {id(k): k for k in [*changed.keepers, *self.watch.keepers]}
+        return State(changed.arrays, changed.generators, keepers.values(), self.watch.tensors)
+
+
+def _drawn(before: Any, after: Any) -> list[int]:
+    """How many blocks each generator has moved on."""
+    return [b["counter"] - a["counter"] for a, b in zip(before[2], after[2], strict=True)]
 
 
 def record(step: Callable[..., Any], args: Any, keywords: Any) -> tuple[Course, Any]:
@@ -120,32 +123,37 @@ def record(step: Callable[..., Any], args: Any, keywords: Any) -> tuple[Course, 
 
     Where the step cannot be captured, CaptureError is raised with everything as it was.
     """
-    form = Form((args, keywords), "an argument of a captured step")
+    form = Form((args, keywords), ARGUMENT)
     watch = Watch(step, *form.statics())
     cells: list[Cell] = [StateCell(layer) for layer in watch.recurrent]
     cells += [GradCell(t) for t in watch.tensors if t.grad is not None]
     before = {id(c): c.get() for c in cells}
-    state = State([t.data for t in watch.tensors], [default_generator(), *watch.generators], watch.keepers)
+    state = State([], [default_generator(), *watch.generators], watch.keepers, watch.tensors)
     if other := [t for t in watch.tensors if not isinstance(t.data, np.ndarray)]:
-        raise CaptureError(f"a tensor of the step (shape {other[0].shape}) is on {device_of(other[0].data)}: capture replays steps "
-                           "on CPU arrays; on a GPU call the step itself")
-    saved, versions = state.save(), [(t, t.version) for t in watch.tensors]
+        raise CaptureError(f"a tensor of the step (shape {other[0].shape}) is on {device_of(other[0].data)}: capture replays "
+                           "steps on CPU arrays; on a GPU call the step itself")
+    saved = state.save()
 
     def restore() -> None:
         state.restore(saved)
         for cell in cells:
             cell.set(before[id(cell)])
-        for t, version in versions:
-            t.version = version
 
     course = Course(step, form, watch, [(c, Form(c.get(), "a state")) for c in cells])
     try:
         return course, _recorded(course, args, keywords)
+    except Frozen as error:  # where the step itself raises, that is the error to see
+        restore()
+        step(*args, **keywords)
+        restore()
+        raise error.__cause__ from None  # type: ignore[misc]
     except CaptureError:
         restore()
-        step(*args, **keywords)  # where the step itself raises, that is the error to see
-        restore()
         raise
+
+
+class Frozen(Exception):
+    """The step has done what cannot be recorded: ``__cause__`` says what."""
 
 
 def _recorded(course: Course, args: Any, keywords: Any) -> Any:
@@ -153,7 +161,6 @@ def _recorded(course: Course, args: Any, keywords: Any) -> Any:
     recorder = Recorder(watch.known)
     versions = [(t, t.version) for t in watch.tensors]
     entered: dict[int, Any] = {}
-    left: list[tuple[Cell, Any]] = []
     try:
         with recorder.recording():
             for t in watch.tensors:
@@ -166,12 +173,20 @@ def _recorded(course: Course, args: Any, keywords: Any) -> Any:
                 entered[id(cell)] = form.build(arrays)
                 cell.set(entered[id(cell)])
             result = course.step(*given, **named)
+    except CaptureError as error:
+        raise Frozen from error
     finally:
-        left += _settled_cells(course, recorder, entered)
-    _refuse_changes(course, recorder)
+        left, hidden = _settled_cells(course, recorder, entered), _undo_hidden(watch, recorder)
+    if hidden:
+        raise CaptureError("the step uses a recurrent layer that cannot be found from its function: let a variable of the "
+                           "function, or its object, hold the model")
+    if recorder.refused:
+        raise CaptureError(recorder.refused)
+    _refuse_changes(watch, recorder)
     _refuse_tapes(result)
     course.plan = Plan(recorder, [t.slot for t in inputs], slots_in((result, [value for _, value in left])))
-    course.result, course.left = template(result), [(cell, template(value)) for cell, value in left]
+    course.result = template(result, recorder.known)
+    course.left = [(cell, template(value, recorder.known)) for cell, value in left]
     course.bumps = [(t, by) for t, before in versions if (by := t.version - before - recorder.bumped.get(id(t), 0))]
     return settled(result)
 
@@ -181,7 +196,7 @@ def _settled_cells(course: Course, recorder: Recorder, entered: dict[int, Any]) 
     found: list[tuple[Cell, Any]] = []
     tensors = {id(t): t for t in [*course.watch.tensors, *[t for t, _ in recorder.adopted.values()]]}
     graded = {id(cell.tensor): cell for cell, _ in course.cells if type(cell) is GradCell}
-    cells = [cell for cell, _ in course.cells if type(cell) is StateCell]
+    cells: list[Cell] = [cell for cell, _ in course.cells if type(cell) is StateCell]
     cells += [graded.get(id(t)) or GradCell(t) for t in tensors.values() if id(t) in graded or t.grad is not None]
     for cell in cells:
         value = cell.layer._memory.left if type(cell) is StateCell else cell.get()
@@ -191,9 +206,19 @@ def _settled_cells(course: Course, recorder: Recorder, entered: dict[int, Any]) 
     return found
 
 
-def _refuse_changes(course: Course, recorder: Recorder) -> None:
+def _undo_hidden(watch: Watch, recorder: Recorder) -> bool:
+    """Undo what layers have noted about states that no cell knows; whether there was any."""
+    known = [layer._memory for layer in watch.recurrent]
+    memories = [(n.args[0], n) for n in recorder.notes if isinstance(n, partial) and isinstance(n.args[0], _Memory)]
+    hidden = [undo for memory, undo in memories if all(memory is not k for k in known)]
+    for undo in reversed(hidden):
+        undo()
+    recorder.notes.clear()
+    return bool(hidden)
+
+
+def _refuse_changes(watch: Watch, recorder: Recorder) -> None:
     """What a replay would not do must not be part of the step."""
-    watch = course.watch
     exchanged = [t for t, a in recorder.adopted.values() if t.data is not a]
     if exchanged:
         raise CaptureError(f"the step exchanges the array of a tensor of shape {exchanged[0].shape} for another one: do that "
@@ -202,8 +227,8 @@ def _refuse_changes(course: Course, recorder: Recorder) -> None:
         raise CaptureError("the step freezes or thaws parameters: a replay would not; do it between the calls")
     if changes := watch.changes():
         raise CaptureError(
-            f"the step changes what a replay would leave as it is: {', '.join(changes[:4])}. Return the value from the step and "
-            "use it there"
+            f"the step changes what a replay would leave as it is: {', '.join(changes[:4])}. Return the value from the step "
+            "and use it there"
         )
     for t, a in recorder.adopted.values():
         if t.track or type(t) is not Tensor:
@@ -214,8 +239,8 @@ def _refuse_tapes(result: Any) -> None:
     def look(x: Any) -> None:
         node = x.node if isinstance(x, Tensor) else None
         if node is not None and node.inputs is not None:
-            raise CaptureError(f"the step returns a recorded tensor (made by {node.op.name}), whose tape a replay does not have: "
-                               "return x.detach()")
+            raise CaptureError(f"the step returns a recorded tensor (made by {node.op.name}), whose tape a replay does not "
+                               "have: return x.detach()")
 
     mapped(result, look)
 
@@ -236,4 +261,4 @@ def _same_leaves(a: list[Any], b: list[Any]) -> bool:
 def _same_leaf(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray | np.generic) and type(a) is type(b):
         return same_bits(a, b)
-    return a is b or (type(a) is type(b) and isinstance(a, PLAIN) and (a == b or (a != a and b != b)))
+    return a is b or (type(a) is type(b) and bool(a == b or (a != a and b != b)))

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from functools import partial
+from types import FunctionType, GeneratorType, MethodType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..autograd import Gradients, Tensor
-from ..autograd.tree import same_kind
+from ..autograd.tree import Structure, same_kind
 from ..backend import PLAIN_DTYPES, device_of, empty, is_array, is_number
 from ..backend.memory import SMALLEST
 from ..backend.tracers import CaptureError, Live, Tracer
+from ..optimisers.parts import StatePart
 from .nested import mapped
-from .recorder import Slot
+from .recorder import Slot, owner
 from .watching import PLAIN
 
 COMPARED = (*PLAIN, np.generic)
+
+
+class _Layout(NamedTuple):
+    """How an array lies in memory."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    strides: tuple[int, ...]
+
+    def fits(self, a: np.ndarray) -> bool:
+        """Whether ``a`` lies like this (axes of one element, and arrays of none, may have any strides)."""
+        if a.shape != self.shape or a.dtype != self.dtype:
+            return False
+        return all(n == 1 or s == t for n, s, t in zip(a.shape, a.strides, self.strides, strict=True)) or a.size == 0
 
 
 class Form:
@@ -27,11 +44,12 @@ class Form:
 
     def __init__(self, x: Any, what: str) -> None:
         self.what = what
-        self.leaves: list[Any] = []
-        self.structure = self._taken(x, self.leaves)
-        arrays = [v for v in self.leaves if type(v) is np.ndarray]
-        self.layouts = [(a.shape, a.dtype, a.strides) for a in arrays]
-        self.flat = [np.ndarray] * len(arrays) if self.structure == (tuple, (tuple, *[np.ndarray] * len(arrays)), (dict, ())) else None
+        leaves: list[Any] = []
+        self.structure = self._taken(x, leaves)
+        self.leaves = [_Layout(v.shape, v.dtype, v.strides) if type(v) is np.ndarray else v for v in leaves]
+        self.layouts = [tuple(v) for v in self.leaves if type(v) is _Layout]
+        plain = [np.ndarray] * len(self.layouts)
+        self.flat = plain if self.structure == (tuple, (tuple, *plain), (dict, ())) else None
 
     def quick(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Sequence[np.ndarray] | None:
         """The arrays of a call that takes arrays only, laid out as before; None may also mean: look closely."""
@@ -46,10 +64,8 @@ class Form:
             return None
         found = []
         for a, like in zip(leaves, self.leaves, strict=True):
-            if type(like) is np.ndarray:
-                if a.shape != like.shape or a.dtype != like.dtype or (
-                    a.strides != like.strides and not (a.flags.c_contiguous and like.flags.c_contiguous)
-                ):
+            if type(like) is _Layout:
+                if type(a) is not np.ndarray or not like.fits(a):
                     return None
                 found.append(a)
             elif not (a is like or (type(a) is type(like) and isinstance(a, COMPARED) and _equal(a, like))):
@@ -59,11 +75,11 @@ class Form:
     def build(self, arrays: Sequence[Any]) -> Any:
         """The value with these arrays."""
         new = iter(arrays)
-        return self._built(self.structure, iter([next(new) if type(v) is np.ndarray else v for v in self.leaves]))
+        return self._built(self.structure, iter([next(new) if type(v) is _Layout else v for v in self.leaves]))
 
     def statics(self) -> list[Any]:
         """What is no array."""
-        return [v for v in self.leaves if type(v) is not np.ndarray]
+        return [v for v in self.leaves if type(v) is not _Layout]
 
     def _taken(self, x: Any, leaves: list[Any]) -> Any:
         kind = type(x)
@@ -106,7 +122,14 @@ def _equal(a: Any, b: Any) -> bool:
 
 def settled(x: Any) -> Any:
     """A result of the recording with the real arrays in it."""
-    return _each(x, lambda t: t.array[()] if t.scalar else t.array, lambda n: n.now, Tensor)
+    return _each(x, _real, lambda n: n.now, Tensor)
+
+
+def _real(t: Tracer) -> Any:
+    if t.scalar:
+        return t.array[()]
+    constant = t.slot.storage is None and not t.slot.lasts
+    return t.array.copy() if constant else t.array  # the replays need it as it is
 
 
 def slots_in(x: Any) -> list[Slot]:
@@ -116,28 +139,46 @@ def slots_in(x: Any) -> list[Slot]:
     return found
 
 
-def template(x: Any) -> Callable[[], Any]:
-    """A function that gives the result anew: with copies of what is in the slots then."""
+def template(x: Any, known: Container[int]) -> Callable[[], Any]:
+    """A function that gives the result anew, with copies of what is in the slots then. It holds no tracer.
+
+    ``known``: the owners of arrays that outlive the step, by id; these are given as they are.
+    """
     if type(x) is Tracer:
-        a, external = x.slot.array, x.slot.storage is None
+        a = x.slot.array
         if x.scalar:
             return lambda: a[()]
-        return (lambda: a) if external else (lambda: copy_of(a))
+        return (lambda: a) if x.slot.lasts else partial(copy_of, a)
     if type(x) is Live:
         return lambda: x.now
     if isinstance(x, Tensor) and type(x.data) is Tracer:
-        inner = template(x.data)
+        inner = template(x.data, known)
         return lambda: Tensor(inner())
+    if type(x) is np.ndarray and id(owner(x)) not in known:  # a constant of the step
+        return x.copy().copy
     if isinstance(x, Gradients):
-        parts = {k: template(v) for k, v in x._parts().items()}
-        return lambda: Gradients({k: v() for k, v in parts.items()}, x._indexed, x._attributes)
-    if isinstance(x, list | tuple) and _holds_tracers(x):
-        values = [template(v) for v in x]
-        return lambda: same_kind(x, [v() for v in values])
-    if type(x) is dict and _holds_tracers(x):
-        entries = {k: template(v) for k, v in x.items()}
+        parts, indexed, attributes = {k: template(v, known) for k, v in x._parts().items()}, x._indexed, x._attributes
+        return lambda: Gradients({k: v() for k, v in parts.items()}, indexed, attributes)
+    if type(x) is dict:
+        entries = {k: template(v, known) for k, v in x.items()}
         return lambda: {k: v() for k, v in entries.items()}
+    if isinstance(x, list | tuple):
+        values, like = [template(v, known) for v in x], same_kind(x, [None] * len(x))
+        return lambda: same_kind(like, [v() for v in values])
+    _refuse_hidden(x)
     return lambda: x
+
+
+def _refuse_hidden(x: Any) -> None:
+    """Raise CaptureError for an object that may hold values of the step where nobody looks."""
+    if isinstance(x, Structure | StatePart | Tensor | type):
+        return
+    held = list(getattr(x, "__dict__", {}).values()) + (list(x) if isinstance(x, set | frozenset) else [])
+    if isinstance(x, FunctionType | MethodType | GeneratorType | partial) or any(
+        type(v) in (Tracer, Live) or (isinstance(v, Tensor) and type(v.data) is Tracer) for v in held
+    ):
+        raise CaptureError(f"a captured step returns a {type(x).__name__}, in which values of this one call would stay: return "
+                           "arrays, tensors and numbers, in tuples, lists and dicts")
 
 
 def copy_of(a: np.ndarray) -> np.ndarray:
@@ -160,9 +201,3 @@ def _each(x: Any, array: Any, number: Any, tensor: Any) -> Any:
         return v
 
     return mapped(x, one)
-
-
-def _holds_tracers(x: Any) -> bool:
-    found: list[Any] = []
-    _each(x, found.append, found.append, lambda a: None)
-    return bool(found)

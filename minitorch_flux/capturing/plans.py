@@ -7,13 +7,14 @@ the eager step's peak.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..backend import empty
-from .programs import Changed, may_change, program
+from .programs import Changed, Failed, may_change, program
 from .recorder import Call, Recorder, Slot, Storage, slots_of
 from .states import State
 
@@ -36,8 +37,7 @@ def place(storages: Sequence[Storage]) -> tuple[list[int], int]:
                     break
                 at = max(at, end)
         offsets[i] = at
-        placed.append((at, at + size, s.first, s.last))
-        placed.sort()
+        insort(placed, (at, at + size, s.first, s.last))
     return offsets, max((end for _, end, _, _ in placed), default=0)
 
 
@@ -54,26 +54,30 @@ class Plan:
         self.nbytes = self._bind(slots)
         self.inputs = [s.array for s in inputs]
         self.calls = len(calls)
+        self.draws = [sum(blocks for g, blocks in recorder.draws if g is drawn) for drawn, _ in recorder.drawn.values()]
+        """How many blocks a replay takes from each generator."""
         self.program = program(calls)
         self.state = State(*[[x for x, _ in found.values()] for found in (recorder.written, recorder.drawn, recorder.keepers)])
         """What the step changes beyond its own memory."""
         self.at_risk = _at_risk(recorder)
 
     def run(self, arrays: Sequence[Any]) -> None:
-        """Replay the step with these inputs. Where it raises Changed, it has changed nothing."""
+        """Replay the step with these inputs.
+
+        Raises Changed where the step would go another way and Failed where a call raises; then nothing has changed.
+        """
         for buffer, a in zip(self.inputs, arrays, strict=True):
             np.copyto(buffer, a)
-        if not self.at_risk:
-            for step in self.program:
-                step()
-            return
-        saved = self.at_risk.save()
+        saved = self.at_risk.save() if self.at_risk else None
         try:
             for step in self.program:
                 step()
-        except Changed:
-            self.at_risk.restore(saved)
-            raise
+        except Exception as error:
+            if saved is not None:
+                self.at_risk.restore(saved)
+            if isinstance(error, Changed):
+                raise
+            raise Failed from error
 
     @staticmethod
     def _live_from_to(calls: Sequence[Call], inputs: Sequence[Slot], kept: Sequence[Slot]) -> None:
@@ -91,13 +95,13 @@ class Plan:
     @staticmethod
     def _bind(slots: Sequence[Slot]) -> int:
         """Give every slot its array; returns the bytes of the block."""
-        own = {id(s.storage): s.storage for s in slots if s.storage is not None}
-        storages = [s for s in own.values() if s.constant is None or s.written]
+        own = {id(s.storage): s.storage for s in slots}
+        storages = [s for s in own.values() if s is not None and (s.constant is None or s.written)]
         offsets, total = place(storages)
         block = empty(total + ALIGNMENT, np.uint8)
         start = -block.__array_interface__["data"][0] % ALIGNMENT
-        for storage, offset in zip(storages, offsets, strict=True):
-            storage.array = block[start + offset : start + offset + storage.nbytes]
+        for s, offset in zip(storages, offsets, strict=True):
+            s.array = block[start + offset : start + offset + s.nbytes]
         for slot in slots:
             if (storage := slot.storage) is not None and slot.array is None:
                 memory = storage.constant if storage.array is None else storage.array
@@ -114,6 +118,7 @@ def _is_constant(call: Call) -> bool:
 
 
 def _at_risk(recorder: Recorder) -> State:
-    """What is changed before the last call that may turn out to go another way."""
-    last = max((i for i, call in enumerate(recorder.calls) if may_change(call)), default=-1)
-    return State(*[[x for x, i in found.values() if i < last] for found in (recorder.written, recorder.drawn, recorder.keepers)])
+    """What is changed before the last call that may go another way or raise."""
+    last = max((i for i, call in enumerate(recorder.calls) if may_change(call) or call.number == ()), default=-1)
+    changed = recorder.written, recorder.drawn, recorder.keepers
+    return State(*[[x for x, i in found.values() if i < last] for found in changed])

@@ -25,6 +25,10 @@ class Changed(Exception):
     """A replay came to a place where the step would go another way than when it was recorded."""
 
 
+class Failed(Exception):
+    """A call of a replay raised: ``__cause__`` says what."""
+
+
 REDUCTIONS = {
     function: ufunc
     for name, ufunc in {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}.items()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -21,6 +21,7 @@ from ..backend.outlines import scopes as stand_ins
 from ..backend.threads import one_blas_thread
 from ..backend.tracers import MAKERS, CaptureError, Live, Tracer
 from ..backend.tracers import state as tracing
+from ..readings import kernel
 from .nested import mapped
 
 SHAPES = {"shape", "ndim", "size", "result_type", "can_cast", "iscomplexobj", "isrealobj", "may_share_memory", "einsum_path",
@@ -29,29 +30,37 @@ SHAPES = {"shape", "ndim", "size", "result_type", "can_cast", "iscomplexobj", "i
 IN_PLACE = {"copyto", "put", "place", "putmask", "fill_diagonal", "put_along_axis"}
 """NumPy's functions that write to their first argument."""
 
+SPARSE = 4
+"""An input with longer gaps than this gets a place without any."""
+
 
 class Storage:
     """A piece of memory: ``start`` is where it was while the step was recorded, ``array`` where the replays have it.
 
-    ``constant``: what is in it from the beginning. ``written``: whether a call writes to it later.
+    ``constant``: what is in it from the beginning. ``given``: whether it is an input. ``written``: whether a call writes to
+    it later.
     """
 
-    __slots__ = ("array", "constant", "first", "last", "nbytes", "start", "written")
+    __slots__ = ("array", "constant", "first", "given", "last", "nbytes", "start", "written")
 
     def __init__(self, start: int, nbytes: int) -> None:
         self.start, self.nbytes = start, nbytes
         self.array: Any = None
         self.constant: Any = None
-        self.written = False
+        self.written = self.given = False
         self.first = self.last = -1
 
 
 class Slot:
-    """An array of the step: its form and its storage (None: external). ``array`` is the array that replays work with."""
+    """An array of the step: its form and its storage (None: external). ``array`` is the array that replays work with.
 
-    __slots__ = ("array", "dtype", "offset", "shape", "storage", "strides")
+    ``lasts``: whether it is an external array that was there before the step, and is not just a constant of it.
+    """
 
-    def __init__(self, a: Any, storage: Storage | None) -> None:
+    __slots__ = ("array", "dtype", "lasts", "offset", "shape", "storage", "strides")
+
+    def __init__(self, a: Any, storage: Storage | None, lasts: bool = False) -> None:
+        self.lasts = lasts
         self.shape, self.dtype, self.strides, self.storage = a.shape, a.dtype, a.strides, storage
         self.array: Any = a if storage is None else None
         self.offset = 0 if storage is None else address(a) - storage.start
@@ -106,20 +115,30 @@ class Recorder:
         self.drawn: dict[int, tuple[Any, int]] = {}
         self.keepers: dict[int, tuple[Any, int]] = {}
         self.bumped: dict[int, int] = {}  # how far live calls have raised the versions of tensors
+        self.draws: list[tuple[Any, int]] = []
+        self.notes: list[Callable[[], None]] = []  # how to undo what layers have changed
+        self.refused = ""
         self.errors = np.geterr()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """In the body this thread's calls are written down."""
         with stand_ins:
+            journal, modes.journal = modes.journal, self.notes
             tracing.recorder, modes.adopt = self, self.adopt
             try:
                 yield
             finally:
                 tracing.recorder = modes.adopt = None
+                modes.journal = journal
                 for t, a in self.adopted.values():
                     if type(t.data) is Tracer:
                         t.data = t.data.array if t.data.array is not a else a
+
+    def refuse(self, text: str) -> NoReturn:
+        """Raise CaptureError, and remember it: the step may swallow it, but is not captured."""
+        self.refused = text
+        raise CaptureError(text)
 
     # -- arrays that come in -------------------------------------------------------------------------------------------
 
@@ -127,15 +146,20 @@ class Recorder:
         """The tracer of an external array."""
         t = self.external.get(id(a))
         if t is None:
-            t = self.external[id(a)] = Tracer(a, self, Slot(a, None))
+            t = self.external[id(a)] = Tracer(a, self, Slot(a, None, id(owner(a)) in self.known))
         return t
 
     def enter(self, a: np.ndarray) -> Tracer:
         """A tracer of a copy of ``a``: an input, whose place every replay fills anew."""
-        copy = np.empty_like(a, order="K")
-        copy = copy if copy.strides == a.strides else np.empty(a.shape, a.dtype)
+        low, high = byte_bounds(a)
+        if high - low <= SPARSE * a.nbytes:  # in the same layout, on which the choice of a kernel may depend
+            copy = np.ndarray(a.shape, a.dtype, np.empty(high - low, np.uint8), address(a) - low, a.strides)
+        else:
+            copy = np.empty(a.shape, a.dtype)
         np.copyto(copy, a)
-        return self._fresh(copy)
+        t = self._fresh(copy)
+        t.slot.storage.given = True
+        return t
 
     def adopt(self, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
         """The arrays of an operation's inputs as tracers; tensors that have come so far keep theirs."""
@@ -149,6 +173,8 @@ class Recorder:
         """Let the data of a tensor be a tracer until the recording ends."""
         if id(x) not in self.adopted:
             self.adopted[id(x)] = (x, x.data)
+            if x.track or type(x) is not Tensor:  # a parameter or buffer that nobody has found
+                self.known[id(owner(x.data))] = x.data
         x.data = self.lift(x.data)
         return x.data
 
@@ -164,7 +190,8 @@ class Recorder:
             result = function(*_plain(args), **_plain(keywords))
         finally:
             tracing.recorder = self
-        call = Call(function, *self._noted((args, keywords)), context=self._context())
+        noted, named = self._noted((args, keywords))
+        call = Call(function, noted, named, context=self._context())
         operands = self._tracers(args, keywords)
         if not written and keywords.get("out") is not None:
             written = (keywords["out"],)
@@ -233,7 +260,8 @@ class Recorder:
         if tracing.recorder is not self:
             return value
         live = Live(value, self)
-        self.calls.append(Call(function, *self._noted((args, keywords or {})), number=live))
+        noted, named = self._noted((args, keywords or {}))
+        self.calls.append(Call(function, noted, named, number=live))
         return live
 
     def decide(self, x: Any) -> bool:
@@ -247,12 +275,15 @@ class Recorder:
         """A range of a generator's counters, another one at every replay."""
         draw = generator._take(blocks)
         self.drawn.setdefault(id(generator), (generator, len(self.calls)))
-        numbers = tuple([Live(n, self) for n in draw])
+        self.draws.append((generator, blocks))
+        numbers = Live(draw[0], self), Live(draw[1], self)
         self.calls.append(Call(generator._take, (blocks,), number=numbers))
         return numbers
 
     def launch(self, kernels: Any, name: str, like: Any, rows: int, width: int, args: Any, constants: Any, types: Any) -> bool:
         """A launch of a kernel; whether it ran."""
+        if kernel.instead is not None:
+            self.refuse("a captured step cannot record kernels that run in the emulator: call the step itself")
         like = _plain(like)
         if not kernels(name, like, rows, width, *_plain(args), constants=constants, **types):
             return False
@@ -270,6 +301,7 @@ class Recorder:
 
         ``keeper._held()`` gives the arrays and the dicts of numbers that it changes.
         """
+        args = mapped(args, lambda v: v.data if type(v) is Tensor and type(v.data) is Tracer else v)
         before = {key: t.version for key, (t, _) in self.adopted.items()}
         tracers = [(t, t.data) for t, _ in self.adopted.values()]
         for t, a in self.adopted.values():
@@ -309,11 +341,14 @@ class Recorder:
         a = x.array if type(x) is Tracer else x
         slot = x.slot if type(x) is Tracer else self.lift(x).slot
         if slot.storage is not None:
+            if slot.storage.given:
+                self.refuse(f"a captured step writes to an array (shape {a.shape}) that it was given: a replay could not do "
+                            "that to the caller's array; write to a copy")
             slot.storage.written = True
         elif id(owner(a)) in self.known:
             self.written.setdefault(id(a), (a, len(self.calls)))
         else:
-            raise CaptureError(
+            self.refuse(
                 f"a captured step writes to an array (shape {a.shape}) that NumPy made inside the step: make it from an array "
                 "of the step (numpy.zeros_like(x), x.copy()), or outside"
             )
@@ -326,7 +361,7 @@ class Recorder:
         """The result with tracers in the places of arrays; ``outs`` gets the slots of the new ones."""
         if isinstance(result, np.ndarray):
             if result.dtype.hasobject:
-                raise CaptureError(f"a captured step cannot hold an array of Python objects ({_name(function)})")
+                self.refuse(f"a captured step cannot hold an array of Python objects ({_name(function)})")
             t = self._view(result, operands)
             if t is None:
                 t = self._fresh(result)
@@ -341,7 +376,7 @@ class Recorder:
         if isinstance(result, tuple | list):
             values = [self._results(function, r, operands, outs) for r in result]
             return type(result)(*values) if hasattr(result, "_fields") else type(result)(values)
-        raise CaptureError(
+        return self.refuse(
             f"{_name(function)} gives a {type(result).__name__}, which would be frozen into all replays of a captured step"
         )
 
@@ -352,8 +387,9 @@ class Recorder:
             if a is t.array:
                 return t
             storage = t.slot.storage
-            if owner(a) is owner(t.array) and (storage is None or storage.start <= low <= high <= storage.start + storage.nbytes):
-                return Tracer(a, self, Slot(a, storage))
+            inside = storage is None or storage.start <= low <= high <= storage.start + storage.nbytes
+            if inside and owner(a) is owner(t.array):
+                return Tracer(a, self, Slot(a, storage, t.slot.lasts))
         return None
 
 

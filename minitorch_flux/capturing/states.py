@@ -7,46 +7,54 @@ from typing import Any
 
 import numpy as np
 
-Saved = tuple[list[Any], list[dict[str, int]], list[dict[str, Any]]]
+Saved = tuple[list[Any], list[int], list[dict[str, int]], list[dict[str, Any]]]
 
 
 class State:
     """Arrays, generators, and the keepers of live calls (optimiser states), which all outlive a step."""
 
-    def __init__(self, arrays: Iterable[Any], generators: Iterable[Any], keepers: Iterable[Any]) -> None:
+    def __init__(self, arrays: Iterable[Any], generators: Iterable[Any], keepers: Iterable[Any], tensors: Any = ()) -> None:
         self.arrays, self.generators, self.keepers = list(arrays), list(generators), list(keepers)
+        self.tensors = list(tensors)
 
     def __bool__(self) -> bool:
         return bool(self.arrays or self.generators or self.keepers)
 
-    def _all(self) -> tuple[list[Any], list[dict[str, Any]]]:
-        arrays, numbers = list(self.arrays), []
+    def _all(self) -> tuple[list[Any], list[Any], list[dict[str, Any]]]:
+        """Arrays, tensors with a version, and dicts of numbers."""
+        arrays, numbers = {id(a): a for a in self.arrays}, []
+        tensors = {id(t): t for t in self.tensors}
         for keeper in self.keepers:
-            held = keeper._held()
-            arrays += held[0]
-            numbers += held[1]
-        return arrays, numbers
+            parameters, more, counts = keeper._held()
+            tensors |= {id(t): t for t in parameters}
+            arrays |= {id(a): a for a in more}
+            numbers += counts
+        arrays |= {id(t.data): t.data for t in tensors.values()}
+        return list(arrays.values()), list(tensors.values()), numbers
 
     def save(self) -> Saved:
         """Copies of everything."""
-        arrays, numbers = self._all()
-        return [a.copy() for a in arrays], [g.state_dict() for g in self.generators], [dict(n) for n in numbers]
+        arrays, tensors, numbers = self._all()
+        counters = [g.state_dict() for g in self.generators]
+        return [a.copy() for a in arrays], [t.version for t in tensors], counters, [dict(n) for n in numbers]
 
     def restore(self, saved: Saved) -> None:
         """Everything as it was saved."""
-        arrays, numbers = self._all()
+        arrays, tensors, numbers = self._all()
         for a, was in zip(arrays, saved[0], strict=True):
             a[...] = was
-        for g, counters in zip(self.generators, saved[1], strict=True):
+        for t, version in zip(tensors, saved[1], strict=True):
+            t.version = version
+        for g, counters in zip(self.generators, saved[2], strict=True):
             g.load_state_dict(counters)
-        for n, values in zip(numbers, saved[2], strict=True):
+        for n, values in zip(numbers, saved[3], strict=True):
             n.clear()
             n.update(values)
 
 
 def same(a: Saved, b: Saved) -> bool:
     """Whether two savings are equal in every bit."""
-    return all(map(same_bits, a[0], b[0])) and a[1:] == b[1:]
+    return len(a[0]) == len(b[0]) and all(map(same_bits, a[0], b[0])) and a[1:] == b[1:]
 
 
 def same_bits(a: Any, b: Any) -> bool:

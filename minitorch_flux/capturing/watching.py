@@ -26,8 +26,9 @@ from .recorder import owner
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None))
 """What is compared by value: a new object that is equal changes nothing."""
+UNCHANGING = (*PLAIN, types.ModuleType, type, np.generic, np.dtype)
 LONG = 100
-"""Longer lists of other things than layers and arrays are watched by their length alone."""
+"""Longer lists of other things than layers and tensors are watched by their length alone."""
 
 
 class Watch:
@@ -50,7 +51,7 @@ class Watch:
         self._items: list[tuple[str, dict[str, Any], str]] = []  # a name, and where it is looked up
         self._lists: list[tuple[str, Any]] = []
         self._seen: dict[int, Any] = {}
-        self._objects: list[tuple[str, Any, set[str]]] = []  # those that are no layers, and which attributes are watched
+        self._objects: list[tuple[str, Any, set[str]]] = []  # a name, attributes, and those that are watched or not there
         self._words: set[str] = set()  # the names in the code of all functions found
         self._stack: list[tuple[str, Any]] = [("an argument", x) for x in others] + [("the step", step)]
         self._walk()
@@ -108,8 +109,8 @@ class Watch:
         while self._stack:
             while self._stack:
                 self._visit(*self._stack.pop())
-            for name, x, chosen in self._objects:  # when the code that reads them is known
-                self._add_items(name, vars(x), sorted(self._words & vars(x).keys() - chosen))
+            for name, values, chosen in self._objects:  # when the code that reads them is known
+                self._add_items(name, values, sorted(self._words & values.keys() - chosen))
                 chosen |= self._words
 
     def _add_items(self, name: str, values: dict[str, Any], keys: list[str]) -> None:
@@ -118,7 +119,7 @@ class Watch:
         self._stack += [(f"{prefix}{k}", values[k]) for k in keys]
 
     def _visit(self, name: str, x: Any) -> None:
-        if isinstance(x, PLAIN) or isinstance(x, types.ModuleType | type | np.generic | np.dtype) or id(x) in self._seen:
+        if isinstance(x, UNCHANGING) or id(x) in self._seen:
             return
         self._seen[id(x)] = x
         if isinstance(x, Tensor):
@@ -151,13 +152,17 @@ class Watch:
             self._stack += [(name, x.__self__), (name, x.__func__)]
         elif isinstance(x, types.FunctionType):
             self._visit_function(x)
+        elif isinstance(x, property):
+            self._stack += [(name, f) for f in (x.fget, x.fset) if f is not None]
+        elif isinstance(x, staticmethod | classmethod):
+            self._stack.append((name, x.__func__))
         elif isinstance(x, Generator):
             self.generators.append(x)
         elif isinstance(x, StatePart):
             if all(x._root is not k for k in self.keepers):
                 self.keepers.append(x._root)
         elif hasattr(x, "__dict__"):
-            self._objects.append((name, x, set()))
+            self._objects.append((name, vars(x), set()))
             self._visit_class(type(x))
 
     def _look_at(self, name: str, values: dict[str, Any]) -> None:
@@ -186,9 +191,11 @@ class Watch:
 
     def _visit_class(self, kind: type) -> None:
         for base in kind.__mro__:
-            if not _is_foreign(base.__module__):
-                functions = [v for k, v in vars(base).items() if isinstance(v, types.FunctionType) and k != "__init__"]
-                self._stack += [(f.__qualname__, f) for f in functions]
+            if not _is_foreign(base.__module__) and id(base) not in self._seen:
+                self._seen[id(base)] = base
+                self._objects.append((base.__name__, vars(base), {"__init__", "__doc__", "__module__"}))
+                self._stack += [(f"{base.__name__}.{k}", v) for k, v in vars(base).items() if k != "__init__" and isinstance(
+                    v, types.FunctionType | property | staticmethod | classmethod)]
 
 
 def _content(cell: types.CellType) -> Any:
@@ -218,7 +225,7 @@ def _is_foreign(module: str) -> bool:
 
 
 def _holds_parts(values: Any) -> bool:
-    return any(isinstance(v, Tensor | Structure | np.ndarray) for v in values)
+    return any(isinstance(v, Tensor | Structure) for v in values)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -103,7 +102,7 @@ def _usages(made: list[Launch], chosen: tuple[int, ...]) -> dict[tuple[Any, int]
     def one(what: tuple[Launch, int]) -> dict[str, Usage] | str:
         launch, arch = what
         try:
-            return usage_of(launch.source, launch.types, launch.constants, arch) or "no such type"
+            return usage_of(launch.source, launch.types, launch.constants, arch) or "CUDA has no such type"
         except KernelBuildError as error:
             return next((line for line in str(error).splitlines() if "error" in line), str(error))
 
@@ -117,8 +116,9 @@ def _row(
 ) -> Row:  # fmt: skip
     stem = text.path.stem
     ops = sorted({x.op or (kernel if kernel in FUNCTIONS else SAMPLES[kernel].op) for x in made} - {""})
-    pages = [p for p in sorted(PACKAGE.rglob(f"{stem}.py")) if "cli" not in p.parts]
-    tests = sorted(PACKAGE.parent.glob(f"tests/*/test_{stem}.py"))
+    first = lambda p: (p.parent.name != "ops", p)  # noqa: E731 - others may have files of the same name
+    pages = sorted((p for p in PACKAGE.rglob(f"{stem}.py") if "cli" not in p.parts), key=first)
+    tests = sorted(PACKAGE.parent.glob(f"tests/*/test_{stem}.py"), key=first)
     gpu: dict[str, dict[str, int] | str] = {}
     for arch in chosen:
         found = [usages[x.build, arch] for x in made]
@@ -137,7 +137,6 @@ def _row(
     )  # fmt: skip
 
 
-@functools.cache
 def _compiler() -> str:
     return "no compiler" if isinstance(toolchain(), str) else ""
 
@@ -161,16 +160,18 @@ def _cpu(made: list[Launch]) -> str:
 def lines(rows: list[Row], dtype: str, named: bool) -> list[str]:
     """The table as text; with names, what each kernel accepts, too."""
     archs = list(dict.fromkeys(arch for row in rows for arch in row.gpu))
-    names, cpu = max(len(row.kernel) for row in rows) + 4, max(len(row.cpu) for row in rows) + 2
+    names, cpu, emulator = (max(map(len, column)) + 2 for column in zip(
+        *((f"  {row.kernel}", row.cpu, row.emulator) for row in rows), ("", "CPU", "emulator")
+    ))  # fmt: skip
     cells = {arch: max([len(arch), *(len(_cell(row.gpu.get(arch))) for row in rows)]) + 2 for arch in archs}
-    head = f"{'  kernel':<{names}}{'CPU':<{cpu}}{'emulator':<14}" + "".join(f"{arch:<{cells[arch]}}" for arch in archs)
+    head = f"{'  kernel':<{names}}{'CPU':<{cpu}}{'emulator':<{emulator}}" + "".join(f"{arch:<{cells[arch]}}" for arch in archs)
     out, file = [head.rstrip()], ""
     for row in rows:
         if row.file != file:
             file = row.file
             out.append(f"{file}: {row.page}{', ' * bool(row.test)}{row.test or ''}")
         gpu = "".join(f"{_cell(row.gpu.get(arch)):<{cells[arch]}}" for arch in archs)
-        out.append(f"{'  ' + row.kernel:<{names}}{row.cpu:<{cpu}}{row.emulator:<14}{gpu}".rstrip())
+        out.append(f"{'  ' + row.kernel:<{names}}{row.cpu:<{cpu}}{row.emulator:<{emulator}}{gpu}".rstrip())
         if named:
             out += [f"    {', '.join(row.ops)}: {row.accepts}"] if row.accepts else []
             out += [f"    sample build: {' '.join(f'{k}={v}' for k, v in build.items())}" for build in row.builds]
@@ -204,6 +205,6 @@ def _summary(rows: list[Row], archs: list[str], dtype: str) -> list[str]:
         spills = sum(u["spilled"] > 0 for u, _, _ in used)
         version = ".".join(map(str, nvrtc_version() or ()))
         out.append(f"GPU (NVRTC {version}): registers of a thread + shared memory of a block; at most {most['registers']} "
-                   f"registers ({row.kernel}, {arch}); {spills or 'none'} spill{'s' * (spills < 2)}")
+                   f"registers ({row.kernel}, {arch}); {spills or 'none'} spills")
     out += [f"{row.kernel}, {arch}: {u}" for row in rows for arch, u in row.gpu.items() if isinstance(u, str)]
     return out

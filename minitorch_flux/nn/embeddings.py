@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -110,8 +111,9 @@ class EmbeddingBag(_Table):
 
     The sum, the mean or the maximum of the vectors of each bag of indices, without forming the vectors one by one.
 
-    ``x`` (N, L) holds N bags of L indices and gives (N, d); a list of lists holds bags of any lengths; flat indices (M,)
-    with ``offsets`` (N,), where each bag begins, are PyTorch's form; flat indices alone are one bag and give (d,).
+    ``x`` (N, L) holds N bags of L indices and gives (N, d), and any shape (..., L) gives (..., d): flat indices (L,) are
+    one bag, a number is a bag of one. A list of lists holds bags of any lengths; flat indices (M,) with ``offsets`` (N,),
+    where each bag begins, are PyTorch's form.
     ``mode``: "sum", "mean" or "max". An empty bag gives zeros. ``per_sample_weights``, of the shape of ``x``, multiply
     the vectors of a sum and are differentiated. Indices equal to ``padding_idx`` count for nothing: they are not in the
     bag. The table is that of ``Embedding``, and so are its arguments and errors; ValueError for shapes, offsets or a mode
@@ -138,7 +140,7 @@ class EmbeddingBag(_Table):
         self._make(n, d, init, padding_idx, rng)
 
     def __call__(self, x: Any, offsets: Any = None, *, per_sample_weights: Any = None) -> Tensor:
-        flat, start, shape, single = self._read(x, offsets)
+        flat, start, shape, bags = self._read(x, offsets)
         weights = None if per_sample_weights is None else self._weights(per_sample_weights, shape)
         if self.padding_idx is not None and not is_outlining():
             flat, start, weights = self._without_padding(flat, start, weights)
@@ -147,29 +149,27 @@ class EmbeddingBag(_Table):
         else:
             weights = mean_weights(start, self.weight.dtype) if self.mode == "mean" else weights
             y = bag_sum(self.weight, weights, index=flat, start=start)
-        return y[0] if single else y
+        return y if len(bags) == 1 else y.reshape(*bags, self.d)
 
-    def _read(self, x: Any, offsets: Any) -> tuple[Any, Any, tuple[int, ...], bool]:
-        """The indices (M,), where each bag begins (and the last one ends), the shape for weights, and if it is one bag."""
+    def _read(self, x: Any, offsets: Any) -> tuple[Any, Any, tuple[int, ...], tuple[int, ...]]:
+        """The indices (M,), where each bag begins (and the last one ends), the shape for weights, and that of the bags."""
         if _is_ragged(x):
             if offsets is not None:
                 raise ValueError(f"{layer_name(self)}: a list of bags says itself where they begin, give no offsets")
             flat, lengths = self._indices([i for bag in x for i in bag]), [len(bag) for bag in x]
             if flat.ndim == 1:
                 shape = (len(x), lengths[0]) if len(set(lengths)) == 1 else flat.shape
-                return flat, self._starts(np.cumsum([0, *lengths])), shape, False
-        else:
-            flat = self._indices(x)
+                return flat, self._starts(np.cumsum([0, *lengths])), shape, (len(x),)
+        flat = self._indices(x)
         shape = flat.shape
-        if len(shape) == 2 and offsets is None and not _is_ragged(x):
-            n, length = shape
-            return flat.reshape(n * length), self._starts(np.arange(n + 1) * length), shape, False
-        if len(shape) != 1:
-            raise ValueError(f"{layer_name(self)}: the input must be bags (N, L), a list of bags, or flat indices (M,) with "
-                             f"or without offsets, got shape {shape}{'' if offsets is None else ' with offsets'}")
-        if offsets is None:
-            return flat, self._starts(np.array([0, flat.size])), shape, True
-        return flat, self._offsets(offsets, flat), shape, False
+        if offsets is not None:
+            if len(shape) != 1:
+                raise ValueError(f"{layer_name(self)}: with offsets the indices are flat, (M,), got shape {shape}")
+            start = self._offsets(offsets, flat)
+            return flat, start, shape, (start.size - 1,)
+        bags, length = shape[:-1], shape[-1] if shape else 1
+        n = math.prod(bags)
+        return flat.reshape(n * length), self._starts(np.arange(n + 1) * length), shape, bags
 
     def _offsets(self, offsets: Any, flat: Any) -> Any:
         start, size = as_array(offsets.data if isinstance(offsets, Tensor) else offsets, like=flat), flat.size

@@ -95,16 +95,25 @@ def nothing_drawn() -> Iterator[None]:
 
 
 def drawn(init: Callable[..., Any], shape: tuple[int, ...], rng: Any, layer: str) -> Any:
-    """The array that an initialiser draws, of the shape that was asked for; ``rng`` is passed on where there is one."""
-    if not _drawing.on:
-        return np.broadcast_to(np.zeros((), DEFAULT), shape)
+    """The array that an initialiser draws, of the shape that was asked for; ``rng`` is passed on where there is one.
+
+    Floats keep their dtype, other real numbers become float32.
+    """
     if not callable(init):
         raise TypeError(f"{layer}: an initialiser is a function of the shape, such as glorot_uniform, got "
                         f"{printing.text(init)}")
-    array = as_array(init(*shape) if rng is None else init(*shape, rng=rng))
+    if not _drawing.on:
+        return np.broadcast_to(np.zeros((), DEFAULT), shape)
+    try:
+        array = as_array(init(*shape) if rng is None else init(*shape, rng=rng))
+    except Exception as error:
+        error.add_note(f"{layer}: its initialiser was called as {printing.text(init)}({', '.join(map(str, shape))}"
+                       f"{'' if rng is None else ', rng=...'})")
+        raise
+    refuse_complex(array.dtype, layer)
     if array.shape != shape:
         raise ValueError(f"{layer}: init gave an array of shape {array.shape}, asked for {shape}")
-    return array
+    return array if is_float(array.dtype) else array.astype(DEFAULT)
 
 
 def weights_from(array: Any, ndim: int | None, layer: str, what: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import Param, Tensor
+from ..backend import DEFAULT, is_float
 from ..ops.elementwise import as_tensor
 from ..ops.layer_norms import layer_norm, rms_norm
 from ..ops.nonlinearities import identity
@@ -69,7 +70,11 @@ class _LastAxesNorm(Module):
         return self.sizes if len(self.sizes) > 1 else self.sizes[0]
 
     def _input(self, x: Any) -> Tensor:
-        x = as_real(x, self) if self.weight is None else as_input(x, self.weight, self)
+        if self.weight is None:
+            x = as_real(x, self)
+            x = x if is_float(x.dtype) else x.astype(DEFAULT)
+        else:
+            x = as_input(x, self.weight, self)
         check_last_axes(x, self.sizes, self)
         return x
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from ..autograd import Tensor
 from ..autograd.tree import same_kind
-from ..backend import is_array, is_number
+from ..backend import is_array
 from ..ops.shapes import transpose
-from .containers import add_path, check_layer
+from .containers import add_path, as_tensor, check_layer
 from .module import Module
 
 
@@ -44,7 +44,7 @@ def _reversed(x: Any) -> Any:
     if isinstance(x, Tensor):
         return transpose(x)
     if is_array(x):
-        return Tensor(x.T) if is_number(x.dtype) else x.T
+        return as_tensor(x.T)
     if isinstance(x, dict):
         return {k: _reversed(v) for k, v in x.items()}
     return same_kind(x, [_reversed(v) for v in x]) if isinstance(x, list | tuple) else x

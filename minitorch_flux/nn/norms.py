@@ -11,11 +11,12 @@ from ..autograd import Buffer, Param, Tensor
 from ..autograd.recording import note
 from ..backend import DEFAULT, is_float
 from ..ops.channel_norms import batch_norm, fixed_norm, group_norm
+from ..ops.elementwise import as_tensor
 from ..ops.nonlinearities import activation_of, identity
 from ..ops.shapes import repeat
 from .dropouts import check_active
 from .initialisers import ones, zeros
-from .inputs import as_input, as_real, drawn, layer_name, whole
+from .inputs import as_input, as_real, bias_parameter, drawn, layer_name, whole
 from .layer_norms import check_activation
 from .lazy_sizes import open_size
 from .module import Module, training
@@ -41,6 +42,7 @@ class _ChannelNorm(Module):
         self,
         activation: Any,
         affine: bool,
+        bias: Any,
         track_stats: bool,
         eps: float,
         ε: float | None,
@@ -62,9 +64,12 @@ class _ChannelNorm(Module):
         self.affine, self.track_stats, self.eps, self.momentum = affine, track_stats, eps, momentum
         self.init_beta, self.init_gamma, self.active = init_beta, init_gamma, check_active(name, active)
         self.weight = Param(drawn(init_gamma, (self.channels,), None, name)) if affine else None
-        self.bias = Param(drawn(init_beta, (self.channels,), None, name)) if affine else None
-        self.running_mean = Buffer(drawn(zeros, (self.groups,), None, name)) if track_stats else None
-        self.running_var = Buffer(drawn(ones, (self.groups,), None, name)) if track_stats else None
+        dtype = DEFAULT if self.weight is None else self.weight.dtype
+        if self.weight is None and not isinstance(bias, bool | None):
+            raise ValueError(f"{name}: affine=False leaves the bias out, too; got one of shape {as_tensor(bias).shape}")
+        self.bias = None if self.weight is None else bias_parameter(bias, self.weight, self.channels, init_beta, name)
+        self.running_mean = Buffer(drawn(zeros, (self.groups,), None, name).astype(dtype, copy=False)) if track_stats else None
+        self.running_var = Buffer(drawn(ones, (self.groups,), None, name).astype(dtype, copy=False)) if track_stats else None
 
     def _input(self, x: Any, ndim: int) -> Tensor:
         """``x`` in the dtype of the layer's arrays, after a look at its shape: at least ``ndim`` axes."""
@@ -116,7 +121,8 @@ class _ChannelNorm(Module):
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         first = [getattr(self, name) for name in self._first] + ([] if self.activation is identity else [self.activation])
         values = {name: getattr(self, name) for name in self._defaults}
-        return first, {n: v for n, v in values.items() if v is not self._defaults[n] and v != self._defaults[n]}
+        keywords = {n: v for n, v in values.items() if v is not self._defaults[n] and v != self._defaults[n]}
+        return first, {**keywords, "bias": False} if self.affine and self.bias is None else keywords
 
 
 def _moved(buffer: Any, value: Any, momentum: float) -> None:
@@ -132,7 +138,7 @@ def _moved(buffer: Any, value: Any, momentum: float) -> None:
 
 @open_size("channels", axis=1, saved=_saved_channels)
 class BatchNorm(_ChannelNorm):
-    """BatchNorm(channels, activation=identity, *, affine=True, track_stats=True, eps=1e-5, momentum=0.1,
+    """BatchNorm(channels, activation=identity, *, affine=True, bias=True, track_stats=True, eps=1e-5, momentum=0.1,
     init_beta=zeros, init_gamma=ones, active=None)
 
     Batch normalisation: ``y = activation(weight * (x - mean) / sqrt(var + eps) + bias)``, channel by channel.
@@ -144,7 +150,8 @@ class BatchNorm(_ChannelNorm):
 
     In test mode the running ones are used. The mode is automatic: train inside a recording scope, test outside; see
     ``testmode``. ``weight`` and ``bias`` (channels,) are made by ``init_gamma`` and ``init_beta``; ``affine=False`` leaves
-    them out. ``track_stats=False`` keeps no running statistics: the batch's own are used in test mode, too.
+    them out, ``bias=False`` the bias alone; an array is taken as the bias. ``track_stats=False`` keeps no running
+    statistics: the batch's own are used in test mode, too.
 
     ``eps`` is 1e-5. Flux's page prints ``ϵ = 1e-8``, but the constructor that it documents has had 1e-5 all along, as
     PyTorch has. ``ϵ=`` is accepted for ``eps=``. ``BatchNorm(None)`` takes its size from the first input.
@@ -162,6 +169,7 @@ class BatchNorm(_ChannelNorm):
         activation: Callable[..., Any] = identity,
         *,
         affine: bool = True,
+        bias: Any = True,
         track_stats: bool = True,
         eps: float = 1e-5,
         momentum: float = 0.1,
@@ -171,7 +179,7 @@ class BatchNorm(_ChannelNorm):
         ε: float | None = None,
     ) -> None:
         self.channels = whole(channels, "BatchNorm(channels): the number of channels")
-        self._set(activation, affine, track_stats, eps, ε, momentum, init_beta, init_gamma, active)
+        self._set(activation, affine, bias, track_stats, eps, ε, momentum, init_beta, init_gamma, active)
 
     @property
     def groups(self) -> int:  # type: ignore[override]
@@ -185,7 +193,7 @@ class BatchNorm(_ChannelNorm):
 
 @open_size("channels", axis=1, saved=_saved_channels, multiple_of="groups")
 class GroupNorm(_ChannelNorm):
-    """GroupNorm(channels, groups, activation=identity, *, affine=True, track_stats=False, eps=1e-5, momentum=0.1,
+    """GroupNorm(channels, groups, activation=identity, *, affine=True, bias=True, track_stats=False, eps=1e-5, momentum=0.1,
     init_beta=zeros, init_gamma=ones, active=None)
 
     Group normalisation: ``y = activation(weight * (x - mean) / sqrt(var + eps) + bias)`` with the mean and the (biased)
@@ -209,6 +217,7 @@ class GroupNorm(_ChannelNorm):
         activation: Callable[..., Any] = identity,
         *,
         affine: bool = True,
+        bias: Any = True,
         track_stats: bool = False,
         eps: float = 1e-5,
         momentum: float = 0.1,
@@ -222,7 +231,7 @@ class GroupNorm(_ChannelNorm):
         if not groups or channels % groups:
             raise ValueError(f"GroupNorm: the number of channels must be an integer multiple of the number of groups, got "
                              f"{channels} channels and {groups} groups")
-        self._set(activation, affine, track_stats, eps, ε, momentum, init_beta, init_gamma, active)
+        self._set(activation, affine, bias, track_stats, eps, ε, momentum, init_beta, init_gamma, active)
 
     def __call__(self, x: Any) -> Tensor:
         x = self._input(x, 3)
@@ -232,7 +241,7 @@ class GroupNorm(_ChannelNorm):
 
 @open_size("channels", axis=1, saved=_saved_channels)
 class InstanceNorm(_ChannelNorm):
-    """InstanceNorm(channels, activation=identity, *, affine=False, track_stats=False, eps=1e-5, momentum=0.1,
+    """InstanceNorm(channels, activation=identity, *, affine=False, bias=True, track_stats=False, eps=1e-5, momentum=0.1,
     init_beta=zeros, init_gamma=ones, active=None)
 
     Instance normalisation: ``GroupNorm`` with groups of one channel, so that every channel of every sample has its own
@@ -253,6 +262,7 @@ class InstanceNorm(_ChannelNorm):
         activation: Callable[..., Any] = identity,
         *,
         affine: bool = False,
+        bias: Any = True,
         track_stats: bool = False,
         eps: float = 1e-5,
         momentum: float = 0.1,
@@ -262,7 +272,7 @@ class InstanceNorm(_ChannelNorm):
         ε: float | None = None,
     ) -> None:
         self.channels = whole(channels, "InstanceNorm(channels): the number of channels")
-        self._set(activation, affine, track_stats, eps, ε, momentum, init_beta, init_gamma, active)
+        self._set(activation, affine, bias, track_stats, eps, ε, momentum, init_beta, init_gamma, active)
 
     @property
     def groups(self) -> int:  # type: ignore[override]

@@ -20,6 +20,7 @@ class _Pool(Module):
 
     k: Any
     stride: Any
+    pad: Pad
 
     def _check(self, pad: Pad, dilation: Any, ceil_mode: bool) -> None:
         window(type(self).__name__, self.k, self.stride, pad, dilation, ceil_mode=ceil_mode,

@@ -35,6 +35,7 @@ from .cells import (
 from .initialisers import glorot_uniform
 from .inputs import as_input, layer_name, whole
 from .lazy_sizes import open_size
+from .module import training
 from .recurrence import Recur
 
 
@@ -185,7 +186,7 @@ class _Layers(Family, Recur):
     def _dropped(self, x: Tensor) -> Tensor:
         if not self.dropout:
             return x
-        return dropout(x, self.dropout, rng=self.rng, active=self.active, name=layer_name(self))
+        return dropout(x, self.dropout, rng=self.rng, active=training(self), name=layer_name(self))
 
     def _mask(self, mask: Any, lengths: Any, x: Tensor, shape: tuple[int, ...]) -> Any:
         """The mask (T, N) as an array of booleans, from the one or the other; None where every step counts."""

@@ -1,25 +1,31 @@
-"""Pooling to a given size: window p of an axis of I pixels that gives O reaches from floor(p I / O) to ceil((p + 1) I / O).
+"""Pooling to a given size (kernels: kernels/adaptive_pooling.cu).
 
     adaptive_maxpool   y[p] = max of x over window p        dx[i] = sum of dy[p] over all p whose maximum lies at i
     adaptive_meanpool  y[p] = mean of x over window p       dx[i] = sum of dy[p] / size[p] over all windows that hold i
 
-x (N, C, *I), y (N, C, *O) over 1 to 3 axes. These are PyTorch's windows: they exist for every I and O, also for O > I,
+x (N, C, *I), y (N, C, *O) over 1 to 3 axes. Window p of an axis of I pixels that gives O reaches from floor(p I / O) to
+ceil((p + 1) I / O). These are PyTorch's windows: they exist for every I and O, also for O > I,
 and differ by at most one pixel in length. (Flux's have one length for all, where they exist.) Where O divides I they are
 those of ``maxpool`` and ``meanpool`` with k = I / O, and those run. First maximum and NaN as in pooling.py.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, is_float
-from .im2col import Sizes
-from .pooling import max_pool_gather, maxpool, meanpool, places, with_batch
+from ..backend import accumulator, array_function, array_module, device_of, empty, is_float, to_device
+from ..readings import KernelFile
+from .extremes import extremes_of, place_forward
+from .im2col import Sizes, three
+from .pooling import contiguous, max_pool_gather, maxpool, meanpool, places, with_batch
+from .reductions import mean_forward
 
 
 def cells(sizes: Sizes, out: Sizes) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
@@ -75,6 +81,100 @@ def adaptive_mean_backward(dy: Any, sizes: Sizes) -> Any:
         dx[..., *window] += dy[..., *cell] / size
     return dx.astype(dy.dtype, copy=False)
 
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+adaptive_pooling = KernelFile("adaptive_pooling.cu")
+
+ROW = 64  # numbers of the output that one row of the kernels computes, or a few more
+ACCEPTS = "floats, not empty; fewer than 2^31 pixels in a plane, input size times output size of an axis smaller, too"
+
+
+def _fits(x: Any, sizes: Sizes, out: Sizes) -> bool:
+    small = all((i + 1) * (o + 1) < 1 << 31 for i, o in zip(sizes, out)) and math.prod(sizes) < 1 << 31
+    return bool(x.size and is_float(x.dtype) and small)
+
+
+def _run(name: str, like: Any, arrays: tuple[Any, ...], sizes: Sizes, out: Sizes, written: Sizes, **constants: int) -> bool:
+    """Launch a kernel over the planes of its output, which are of the size ``written``."""
+    planes, width = like.shape[0] * like.shape[1], written[-1]
+    lines = -(-ROW // width)
+    rows = planes * -(-math.prod(written[:-1]) // lines)
+    shape = (planes, *three(sizes, 1), *three(out, 1), lines)
+    return adaptive_pooling(name, like, rows, lines * width, *arrays, *shape, constants=constants)
+
+
+@functools.lru_cache(maxsize=256)
+def _holders(sizes: Sizes, out: Sizes, device: str) -> tuple[Any, int]:
+    """For each axis the first window of every pixel and the end of its windows; and the most windows of one along a line."""
+    spans = []
+    for i, o in zip(three(sizes, 1), three(out, 1)):
+        pixel = np.arange(i)
+        spans.append((pixel * o // i, -(-(pixel + 1) * o // i)))
+    first, end = spans[-1]
+    return to_device(np.concatenate([a for pair in spans for a in pair]).astype(np.int32), device), int((end - first).max())
+
+
+@functools.lru_cache(maxsize=256)
+def _window_sizes(sizes: Sizes, out: Sizes, dtype: Any, device: str) -> Any:
+    """How many pixels every window has, (*out)."""
+    lengths = [[-(-(p + 1) * i // o) - p * i // o for p in range(o)] for i, o in zip(sizes, out)]
+    return to_device(functools.reduce(np.multiply.outer, map(np.asarray, lengths)).astype(dtype), device)
+
+
+@adaptive_max_forward.kernel(accepts=ACCEPTS)
+def _(x: Any, out: Sizes) -> Any:
+    sizes = x.shape[2:]
+    if not _fits(x, sizes, out):
+        return NotImplemented
+    x, plane = contiguous(x), math.prod(sizes)
+    if math.prod(out) == 1 and (found := extremes_of(x.reshape(-1, plane), (1,), False, True, True)) is not NotImplemented:
+        y, arg = (a.reshape(*x.shape[:2], *out) for a in found)
+        return y, arg.astype(np.int32)
+    y = empty((*x.shape[:2], *out), x.dtype, like=x)
+    arg = empty(y.shape, np.int32, like=x)
+    return (y, arg) if _run("adaptive_max_forward", x, (x, y, arg), sizes, out, out) else NotImplemented
+
+
+@adaptive_max_backward.kernel(accepts=ACCEPTS)
+def _(dy: Any, arg: Any, sizes: Sizes) -> Any:
+    out = dy.shape[2:]
+    if not _fits(dy, sizes, out):
+        return NotImplemented
+    if math.prod(out) == 1:
+        planes = dy.shape[0] * dy.shape[1]
+        index = arg.reshape(planes).astype(np.int64)
+        return place_forward(dy.reshape(planes), index, (1,), (planes, math.prod(sizes))).reshape(*dy.shape[:2], *sizes)
+    dy, arg, dx = contiguous(dy), contiguous(arg), empty((*dy.shape[:2], *sizes), dy.dtype, like=dy)
+    table, cover = _holders(sizes, out, device_of(dy))
+    ran = _run("adaptive_max_backward", dy, (dy, arg, table, dx), sizes, out, sizes, COVER=cover)
+    return dx if ran else NotImplemented
+
+
+@adaptive_mean_forward.kernel(accepts=ACCEPTS)
+def _(x: Any, out: Sizes) -> Any:
+    sizes = x.shape[2:]
+    if not _fits(x, sizes, out):
+        return NotImplemented
+    x = contiguous(x)
+    if math.prod(out) == 1:
+        return mean_forward(x.reshape(-1, math.prod(sizes)), (1,)).reshape(*x.shape[:2], *out)
+    y = empty((*x.shape[:2], *out), x.dtype, like=x)
+    return y if _run("adaptive_mean_forward", x, (x, y), sizes, out, out) else NotImplemented
+
+
+@adaptive_mean_backward.kernel(accepts=f"{ACCEPTS}; more than one window")
+def _(dy: Any, sizes: Sizes) -> Any:
+    out = dy.shape[2:]
+    if not _fits(dy, sizes, out) or math.prod(out) == 1:
+        return NotImplemented
+    share = contiguous(dy / _window_sizes(sizes, out, accumulator(dy.dtype), device_of(dy)))
+    dx, (table, cover) = empty((*dy.shape[:2], *sizes), dy.dtype, like=dy), _holders(sizes, out, device_of(dy))
+    ran = _run("adaptive_mean_backward", dx, (share, table, dx), sizes, out, sizes, COVER=cover)
+    return dx if ran else NotImplemented
+
+
+# -- the operations ----------------------------------------------------------------------------------------------------
 
 _adaptive_max: Operation = operation(
     "adaptive_max",

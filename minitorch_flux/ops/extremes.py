@@ -99,7 +99,7 @@ def _split(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, int, int
     return None if few else (outer, n, inner)
 
 
-def _found(x: Any, axis: tuple[int, ...], least: bool, values: bool, places: bool) -> Any:
+def extremes_of(x: Any, axis: tuple[int, ...], least: bool, values: bool, places: bool) -> Any:
     """``(y, index)`` without the axes, each None where it is not asked for; or NotImplemented."""
     split = _split(x.shape, axis) if is_float(x.dtype) and x.flags.c_contiguous else None
     if split is None or (values and split[2] > 1):
@@ -127,14 +127,14 @@ def _found(x: Any, axis: tuple[int, ...], least: bool, values: bool, places: boo
 
 
 def _value(x: Any, axis: tuple[int, ...], keepdims: bool, least: bool) -> Any:
-    found = _found(x, axis, least, True, False)
+    found = extremes_of(x, axis, least, True, False)
     if found is NotImplemented:
         return found
     return found[0].reshape(kept(x.shape, axis)) if keepdims else found[0]
 
 
 def _place_of(x: Any, axis: tuple[int, ...], least: bool) -> Any:
-    found = _found(x, axis, least, False, True)
+    found = extremes_of(x, axis, least, False, True)
     return found if found is NotImplemented else found[1]
 
 

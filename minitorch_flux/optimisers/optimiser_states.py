@@ -150,12 +150,13 @@ class OptimiserState(StatePart):
         else:
             recorder.live(self._update, (model, grads), self)
 
-    def _held(self) -> tuple[list[Array], list[dict[str, Any]]]:
-        """The arrays and the numbers that an update changes, but for the parameters."""
+    def _held(self) -> tuple[list[Any], list[Array], list[dict[str, Any]]]:
+        """What an update changes: parameters, arrays and numbers."""
         banks = {id(leaf.bank): leaf.bank for leaf in self._leaves}
         clocks = {id(leaf.clock): leaf.clock for leaf in self._leaves}
         arrays = [a for bank in banks.values() for slots in bank.slots for a in slots.values() if a is not None]
-        return arrays, [numbers for clock in clocks.values() for numbers in clock.numbers]
+        numbers = [numbers for clock in clocks.values() for numbers in clock.numbers]
+        return [] if self._bound is None else list(self._bound.targets), arrays, numbers
 
     # -- moving and saving ---------------------------------------------------------------------------------------------
 

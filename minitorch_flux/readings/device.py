@@ -90,9 +90,9 @@ def launcher(
         packed = pack(args, device)
         with device:
             function, most = functions.get(device.id) or load(device)
-            g = geometry(rows, width, signature.elementwise, most)
+            g = geometry(rows, width, signature.elementwise, most, block)
             function((g.grid,), (g.lanes, g.rows), packed)
         return True
 
-    like_device = like.device
+    like_device, block = like.device, source.gpu.block if source.gpu else 0
     return launch

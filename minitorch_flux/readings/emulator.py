@@ -49,6 +49,8 @@ class EmulatorError(KernelError):
 class Emulation:
     """One way of running kernels in the emulator: the launch shape, the order of threads, the sanitizer."""
 
+    gpu = True  # texts for GPUs only run here, too
+
     def __init__(
         self,
         grid: int | None = None,
@@ -75,9 +77,11 @@ class Emulation:
         count = f"{self.grid} blocks of " if self.grid else ""
         return f"{count}{block}{', last ones first' * self.backwards}"
 
-    def shape(self, rows: int, width: int, elementwise: bool) -> Geometry:
-        """The launch shape: the GPU's own, except for what was asked for."""
-        g = geometry(rows, width, elementwise)
+    def shape(self, rows: int, width: int, elementwise: bool, block: int = 0) -> Geometry:
+        """The launch shape: the GPU's own, except for what was asked for. ``block``: the threads that the text fixes."""
+        g = geometry(rows, width, elementwise, block=block)
+        if block:
+            return Geometry(self.grid or g.grid, block, 1)
         lanes = self.lanes or g.lanes
         return Geometry(self.grid or g.grid, lanes, self.rows or (g.rows if lanes == WARP else 1))
 
@@ -99,7 +103,7 @@ class Emulation:
         if program is None:
             return False
         fitted = fit_arguments(signature, types, args, np.ndarray, "cpu")
-        g = self.shape(rows, width, signature.elementwise)
+        g = self.shape(rows, width, signature.elementwise, source.gpu.block if source.gpu else 0)
         with tempfile.TemporaryDirectory(prefix="minitorch_flux-") as folder:
             file = Path(folder, "arguments")
             with file.open("wb") as f:

@@ -53,7 +53,7 @@ def _place(action: str, frames: str) -> tuple[Place, ...]:
 
 def first_finding(report: str) -> Finding:
     """What a report says first."""
-    if m := re.search(r"^(\S+?):(\d+):\d+: runtime error: (.*)$", report, re.MULTILINE):
+    if m := re.search(r"(\S+?):(\d+):\d+: runtime error: (.*)", report):
         return Finding(m[3], (Place("", m[1], int(m[2])),))
     if m := re.search(r"AddressSanitizer: ([\w-]+)", report):
         access = _ACCESS.search(report, m.end())

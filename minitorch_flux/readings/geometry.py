@@ -17,13 +17,16 @@ class Geometry:
     rows: int
 
 
-def geometry(rows: int, width: int, elementwise: bool, most: int = 512) -> Geometry:
+def geometry(rows: int, width: int, elementwise: bool, most: int = 512, block: int = 0) -> Geometry:
     """The launch of a kernel over `rows` rows of `width` elements.
 
     A short row (up to 256 elements) is a warp, eight to a block; a long one is a block of its own with four elements
     or more for each of at most 512 threads. Elementwise kernels (EACH) have a thread for each of rows * width elements.
     `most`: how many threads of this kernel a block can have, for a kernel with many registers fewer than 512.
+    `block`: a row is a block of just as many threads, where the kernel's text says so.
     """
+    if block:
+        return Geometry(max(1, min(rows, LARGEST_GRID)), block, 1)
     whole = max(1, most // WARP) * WARP
     if elementwise:
         lanes = min(256, whole)

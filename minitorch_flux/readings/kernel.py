@@ -23,7 +23,10 @@ Launch = Callable[[int, int, tuple[Any, ...]], bool]
 
 
 class Launcher(Protocol):
-    """What takes launches on NumPy arrays instead of the CPU reading: the emulator, a rehearsal."""
+    """What takes launches on NumPy arrays instead of the CPU reading: the emulator, a rehearsal.
+
+    One with a true attribute ``gpu`` takes those of texts that only a GPU can run, too.
+    """
 
     def launch(
         self, source: KernelText, signature: Signature, types: Mapping[str, np.dtype[Any]], constants: Constants,
@@ -98,8 +101,19 @@ class KernelFile:
                     return a.recorder.launch(self, name, like, rows, width, args, constants, types)
         if instead is not None and isinstance(like, np.ndarray):
             source, signature, dtypes = self._declared(name, like, constants or {}, types)
+            if not self.runs_on(like):
+                return False
             return instead.launch(source, signature, dtypes, constants or {}, rows, width, args)
         return self.launch_of(name, like, constants, types)(rows, width, args)
+
+    def runs_on(self, like: Any) -> bool:
+        """Whether the text can run for the dtype and the device of ``like`` at all: one for GPUs only may not."""
+        needs = self.source.gpu
+        if needs is None:
+            return True
+        if isinstance(like, np.ndarray):  # in the emulator
+            return getattr(instead, "gpu", False) and needs.takes(like.dtype, needs.sm)
+        return needs.takes(like.dtype, int(like.device.compute_capability))
 
     def launch_of(self, name: str, like: Any, constants: Constants | None, types: Mapping[str, Any]) -> Launch:
         """The function that launches a kernel of this build, for arrays of the dtype and device of ``like``."""
@@ -134,6 +148,8 @@ class KernelFile:
         from . import device, host
 
         source, signature, dtypes = self._declared(name, like, constants, types)
+        if not self.runs_on(like):
+            return _unavailable
         if not isinstance(like, np.ndarray):
             return device.launcher(source, signature, dtypes, constants, like) or _unavailable
         library = host.library_of(source, dtypes, constants)

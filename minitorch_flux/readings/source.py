@@ -2,7 +2,8 @@
 
 A kernel file is read once. `KERNEL(name)(parameters) {` gives its signatures; `// constants: KH=2 KW=2` declares
 compile-time constants and `// types: I=int64` type names beyond T and ACC, with values that the tests build (each line
-is one set). The composed text carries `#line` directives, so a compiler or gdb names the real file and line.
+is one set). `// gpu: sm=80 block=128 T=float16,bfloat16` declares a text that only GPUs from sm_80 on can run, in blocks of
+128 threads and for these types: it has no CPU reading. The composed text carries `#line` directives, so a compiler or gdb names the real file and line.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .errors import KernelError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -63,6 +68,19 @@ class Signature:
 
 
 @dataclass(frozen=True)
+class GpuOnly:
+    """What a text needs that only a GPU can run: the architecture, the threads of a block, the dtypes of T."""
+
+    sm: int
+    block: int
+    dtypes: tuple[str, ...]
+
+    def takes(self, dtype: np.dtype[Any], architecture: int) -> bool:
+        """Whether a GPU of this architecture can run the text for T of this dtype."""
+        return dtype.name in self.dtypes and architecture >= self.sm
+
+
+@dataclass(frozen=True)
 class KernelText:
     """A kernel file as read: its text with `#include "..."` of its own folder resolved, and what it declares."""
 
@@ -71,6 +89,7 @@ class KernelText:
     kernels: Mapping[str, Signature]
     constants: tuple[Mapping[str, str], ...]
     types: tuple[Mapping[str, str], ...]
+    gpu: GpuOnly | None = None
 
     @property
     def name(self) -> str:
@@ -181,7 +200,18 @@ def parse_file(path: Path, text: str) -> KernelText:
     text = _inlined(path, text, {"flux.h", "call.h", "emulate.h"})
     file = path.name
     declared = (parse_declarations(kind, text, file) for kind in ("constants", "types"))
-    return KernelText(path, text, parse_kernels(text, file), *declared)
+    return KernelText(path, text, parse_kernels(text, file), *declared, _gpu_only(text, file))
+
+
+def _gpu_only(text: str, file: str) -> GpuOnly | None:
+    found = parse_declarations("gpu", text, file)
+    if not found:
+        return None
+    (needs,) = found if len(found) == 1 else ({},)
+    sm, block, dtypes = (needs.get(key, "") for key in ("sm", "block", "T"))
+    if not (sm.isdigit() and block.isdigit() and dtypes and int(block) % 32 == 0):
+        raise KernelError(f"{file}: write one line `// gpu: sm=80 block=128 T=float16,float32`, with whole warps in a block")
+    return GpuOnly(int(sm), int(block), tuple(dtypes.split(",")))
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """What NumPy does to arrays, in captured functions: every call comes out as it would without."""
 
+import contextlib
 import operator
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import minitorch_flux as flux
 from minitorch_flux import CaptureError
-from minitorch_flux.backend import Generator, address_of, array_module, device_of, empty, is_array, is_view, to_device
+from minitorch_flux.backend import Generator, array_module, device_of, empty, is_array, is_view, to_device
 from minitorch_flux.backend.tracers import Live, Tracer, traced
 
 from .sides import bits
@@ -18,8 +19,8 @@ from .sides import bits
 def agrees(f, *calls, replays=None):
     """The captured function gives what the function gives."""
     fast = flux.capture(f)
-    for given in calls:
-        assert bits(fast(*given)) == bits(f(*given))
+    for args in calls:
+        assert bits(fast(*args)) == bits(f(*args))
     assert fast.replays == (len(calls) - 3 if replays is None else replays)
     return fast
 
@@ -80,14 +81,15 @@ CALLS = {
     "linear algebra": lambda x, y: [np.linalg.norm(x), np.linalg.inv(x[:3, :3] + 3 * np.eye(3, dtype="f4")), np.trace(x @ y.T)],
     "made ones": lambda x, y: [np.zeros_like(x), np.full_like(x, 2), np.ones_like(x) + y, np.empty_like(x).shape],
     "made ones that are written to": lambda x, y: changed(np.zeros_like(x), lambda z: operator.iadd(z, y)),
-    "putting": lambda x, y: [changed(x, lambda z: np.copyto(z, y, where=x > 2)), changed(x, lambda z: np.put(z, [0, 1], y[0, :2])),
-                             changed(x, lambda z: z.put([0], 1)), changed(x, lambda z: np.fill_diagonal(z[:, :3], 0)),
+    "putting": lambda x, y: [changed(x, lambda z: np.copyto(z, y, where=x > 2)), changed(x, lambda z: z.put([0], 1)),
+                             changed(x, lambda z: np.put(z, [0, 1], y[0, :2])),
+                             changed(x, lambda z: np.fill_diagonal(z[:, :3], 0)),
                              changed(x, lambda z: np.put_along_axis(z, y.argsort(axis=1), 1.0, 1))],
     "scalars": lambda x, y: [x.sum() * y, x.mean() + 1, np.exp(x[0, 0]), x.max() - x.min(), x[0, 0] < x[0, 1], -x.sum()],
     "loops": lambda x, y: [row.sum() for row in x] + [len(x), x.shape, x.dtype.name, x.size, x.ndim, x.nbytes],
     "shapes only": lambda x, y: [np.shape(x), np.ndim(x), np.result_type(x, y).name, np.size(x)],
     "silence": lambda x, y: _silent(x - 3),
-    "membership": lambda x, y: [float(0.5) in [0.5], np.isin(x, y)],
+    "membership": lambda x, y: [np.isin(x, y)],
 }  # fmt: skip
 
 
@@ -168,15 +170,12 @@ def _numbers(x):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("f", [lambda n: np.full(2, n), lambda n: np.array([n]), lambda n: np.ones(2) * n if n else np.array(n)])
+@pytest.mark.parametrize("f", [lambda n: np.full(2, n), lambda n: np.array([n]), np.array])
 def test_numbers_in_arrays_of_numpys_own(f):
     fast = flux.capture(lambda x: f(x.sum().item()))
     fast(np.zeros(2))
-    if f(1.0).shape == (2,) and f(0.0).shape == ():
-        fast(np.ones(2))
-    else:
-        with pytest.raises(CaptureError, match="an array of NumPy's own making"):
-            fast(np.zeros(2))
+    with pytest.raises(CaptureError, match="an array of NumPy's own making"):
+        fast(np.zeros(2))
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
@@ -238,8 +237,6 @@ def test_a_tracer_is_an_array_to_the_library():
             assert repr(x) == "<array of a captured step: (3, 4) float32>"
             assert repr(x.sum().item()) == "<number of a captured step>"
             assert type(x.sum().item()) is Live
-            with pytest.raises(CaptureError):
-                address_of(x)
             with pytest.raises(ValueError, match="ambiguous"):
                 bool(x)
             with pytest.raises(TypeError, match="len"):
@@ -260,10 +257,8 @@ def test_a_tracer_that_was_kept_computes_on():
     leak = type("Leak", (), {"__call__": lambda self, x: kept.append(x)})()
     fast = flux.capture(lambda x: (leak(x), x * 2)[1])
     for _ in range(2):
-        try:
+        with contextlib.suppress(CaptureError):
             fast(np.ones(3))
-        except CaptureError:
-            pass
     t = kept[-1]
     if type(t) is Tracer:
         assert type(t + 1) is np.ndarray

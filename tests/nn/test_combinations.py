@@ -492,7 +492,8 @@ def test_deep_nesting():
 
 
 def test_models_that_hold_operations_are_copied_and_pickled():
-    m = Chain(SkipConnection(Dense(3, 3), flux.add), flux.exp, Parallel(flux.multiply, relu, flux.sqrt), flux.softmax, flux.flatten)
+    m = Chain(SkipConnection(Dense(3, 3), flux.add), flux.exp, Parallel(flux.multiply, relu, flux.sqrt), flux.softmax,
+              flux.flatten)
     for other in (copy.deepcopy(m), pickle.loads(pickle.dumps(m)), flux.cpu(m)):
         assert repr(other) == repr(m)
         assert other[0].connection is flux.add

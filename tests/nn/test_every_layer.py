@@ -170,7 +170,7 @@ add(Embedding, (5, 3), x=integers(4), init=flux.glorot_uniform, padding_idx=-1, 
     case_order=0)
 add(EmbeddingBag, 5, 3, x=integers(4, 2))
 add(EmbeddingBag, 5, 3, "sum", x=integers(4, 6), init=flux.glorot_uniform, padding_idx=1, rng=fresh)
-add(EmbeddingBag, 5, 3, mode="max", x=integers(4, 6))
+add(EmbeddingBag, 5, 3, mode="max", x=integers(4, 2, 6), case_single=True)
 add(EmbeddingBag, 5, 3, x=integers(7), case_call={"offsets": np.array([0, 3, 3])}, case_batch=None)
 add(EmbeddingBag, 5, 3, "sum", x=integers(4, 6), case_call={"per_sample_weights": numbers(4, 6)}, case_batch=None)
 
@@ -228,6 +228,8 @@ for norm, sizes, shape in ((BatchNorm, (4,), (3, 4, 5)), (GroupNorm, (4, 2), (3,
     add(norm, *sizes, tanh, x=numbers(*shape, 2), affine=True, track_stats=True, momentum=0.3, eps=1e-3, init_beta=normal_init,
         init_gamma=positive)
     add(norm, *sizes, bent, x=numbers(*shape), affine=False, track_stats=False, active=True)
+    add(norm, *sizes, x=numbers(*shape), affine=True, bias=False)
+    add(norm, *sizes, relu, x=numbers(*shape), affine=True, bias=b4)
 add(BatchNorm, 4, x=numbers(6, 4), active=False, ϵ=1e-3)
 add(GroupNorm, 4, 2, x=numbers(2, 4, 3), ϵ=1e-3)
 add(InstanceNorm, 4, x=numbers(2, 4, 3), ϵ=1e-3)
@@ -295,7 +297,8 @@ add(Maxout, drawn(Dense, 4, 3), drawn(Dense, 4, 3), x=numbers(5, 4), case_single
 add(Maxout, (drawn(Dense, 4, 3), drawn(Dense, 4, 3, tanh)), x=numbers(5, 4), case_single=True)
 add(Maxout, functools.partial(Dense, 4, 3), 3, x=numbers(5, 4), case_single=True)
 add(SkipConnection, drawn(Dense, 4, 4), flux.add, x=numbers(5, 4), case_single=True)
-add(SkipConnection, layer=drawn(Dense, 4, 4), connection=functools.partial(flux.cat, axis=-1), x=numbers(5, 4), case_single=True)
+add(SkipConnection, layer=drawn(Dense, 4, 4), connection=functools.partial(flux.cat, axis=-1), x=numbers(5, 4),
+    case_single=True)
 for kind in (Parallel, PairwiseFusion):
     add(kind, flux.add, drawn(Dense, 4, 4), drawn(Dense, 4, 4, tanh), x=numbers(5, 4), case_single=True)
     add(kind, drawn(Bilinear, (4, 4), 4), a=drawn(Dense, 4, 4), b=drawn(Dense, 4, 4), x=(numbers(5, 4), numbers(5, 4) * 0.5))
@@ -306,6 +309,8 @@ add(WHCN, Chain(drawn(Conv, (2, 3), 2, 3, tanh), BatchNorm(3)), x=numbers(4, 3, 
 add(WHCN, drawn(Dense, 4, 3), x=numbers(4, 5), case_batch=1, case_lists=False)
 
 LAYERS = {n: v for n in flux.__all__ if isinstance(v := getattr(flux, n), type) and issubclass(v, Module) and v is not Module}
+
+NORMS = (BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LayerNormV2, RMSNorm)
 
 every_layer = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -362,6 +367,14 @@ def near(a, b, tolerance=1e-5):
 
 def run(m, case, inputs=None):
     return flux.reset(m)(*(case.inputs if inputs is None else inputs), **case.call)
+
+
+def attempt(f, *args, **keywords):
+    """What f gives, or the error that it raises."""
+    try:
+        return f(*args, **keywords)
+    except Exception as error:
+        return error
 
 
 @every_layer
@@ -430,6 +443,9 @@ def test_it_computes_in_the_dtype_of_its_weights(case, dtype):
     x = mapped(case.inputs, lambda a: a if a.dtype.kind == "i" else a.astype(dtype))
     y = run(m, case, x)
     assert {t.dtype.name for t in outputs(y)} == {dtype}
+    if case.make in NORMS:  # without weights, too
+        whole = run(m, case, mapped(case.inputs, lambda a: a.astype(int)))
+        assert {t.dtype.name for t in outputs(whole)} == {dtype if m.state_dict() else "float32"}
     if m.parameters() and case.make is not SkipConnection:  # the input itself comes out beside the layer's output
         for other in ("float16", "float32", "float64", "int64"):
             z = run(m, case, mapped(x, lambda a, other=other: a if a.dtype.kind == "i" else a.astype(other)))
@@ -512,7 +528,9 @@ def test_outputsize_agrees_and_changes_nothing(case):
     y = run(m, case)
     flux.reset(m)
     integer = case.inputs[0].dtype.kind == "i" if not isinstance(case.inputs[0], tuple) else False
-    size = flux.outputsize(m, *shapes, dtype=int if integer else np.float32)
+    flux.seed(5)  # even in train mode nothing is drawn
+    size = flux.outputsize(flux.trainmode(m), *shapes, dtype=int if integer else np.float32)
+    assert flux.backend.generator.default_generator().state_dict() == Generator(5).state_dict()
     wanted = mapped(tuple(y), lambda t: t.shape) if isinstance(y, tuple) else y.shape
     assert size == wanted
     for k, v in m.state_dict().items():
@@ -570,10 +588,72 @@ def test_another_size_is_refused_in_the_layers_name(case):
         others = [x[0], x[None], *(np.concatenate([x, x[(slice(None),) * k + (slice(1),)]], k) for k in range(x.ndim))]
         for other in (*others, x[..., :0], x.reshape(-1)[0]):
             flux.reset(m)
-            try:
-                y = m(*case.inputs[:i], other, *case.inputs[i + 1 :], **case.call)
-            except Exception as error:
-                assert isinstance(error, ValueError | TypeError), (error, other.shape)
-                assert without_counter(str(error)).startswith(name), (error, other.shape)
+            y = attempt(m, *case.inputs[:i], other, *case.inputs[i + 1 :], **case.call)
+            if isinstance(y, Exception):
+                assert isinstance(y, ValueError | TypeError | IndexError), (y, other.shape)
+                assert without_counter(str(y)).startswith(name), (y, other.shape)
             else:
                 outputs(y)
+
+
+# -- PyTorch's state dicts ---------------------------------------------------------------------------------------------
+
+LIKE_TORCH = [
+    (Dense(4, 3), "Linear(4, 3)", numbers(5, 4)),
+    (Bilinear((3, 2), 4), "Bilinear(3, 2, 4)", (numbers(5, 3), numbers(5, 2))),
+    (Embedding(5, 3), "Embedding(5, 3)", integers(4, 2)),
+    (EmbeddingBag(5, 3, "max"), "EmbeddingBag(5, 3, mode='max')", integers(4, 2)),
+    (Conv((3,), 2, 4), "Conv1d(2, 4, 3)", numbers(2, 2, 7)),
+    (Conv((2, 3), 2, 4, groups=2, stride=(2, 1), bias=False), "Conv2d(2, 4, (2, 3), (2, 1), groups=2, bias=False)",
+     numbers(2, 2, 5, 6)),
+    (CrossCor((2, 1, 2), 2, 3, pad=1), "Conv3d(2, 3, (2, 1, 2), padding=1)", numbers(1, 2, 3, 2, 3)),
+    (ConvTranspose((3,), 2, 4, stride=2, outpad=1), "ConvTranspose1d(2, 4, 3, 2, output_padding=1)", numbers(2, 2, 7)),
+    (ConvTranspose((2, 3), 2, 4, groups=2), "ConvTranspose2d(2, 4, (2, 3), groups=2)", numbers(2, 2, 5, 6)),
+    (ConvTranspose((2, 1, 2), 2, 3, dilation=2), "ConvTranspose3d(2, 3, (2, 1, 2), dilation=2)", numbers(1, 2, 3, 2, 3)),
+    (DepthwiseConv((3, 3), 2, 3), "Conv2d(2, 6, 3, groups=2)", numbers(2, 2, 5, 6)),
+    (BatchNorm(4), "BatchNorm2d(4)", numbers(2, 4, 3, 3)),
+    (BatchNorm(4, affine=False), "BatchNorm1d(4, affine=False)", numbers(3, 4)),
+    (GroupNorm(4, 2), "GroupNorm(2, 4)", numbers(2, 4, 3, 3)),
+    (InstanceNorm(4, affine=True, track_stats=True), "InstanceNorm1d(4, affine=True, track_running_stats=True)",
+     numbers(2, 4, 3)),
+    (LayerNormV2((2, 4)), "LayerNorm((2, 4))", numbers(3, 2, 4)),
+    (LayerNormV2(4, bias=False), "LayerNorm(4, bias=False)", numbers(3, 4)),
+    (RMSNorm(4), "RMSNorm(4)", numbers(3, 4)),
+    (RNN(3, 4, hidden_bias=True), "RNN(3, 4)", numbers(5, 2, 3)),
+    (RNN(3, 4, relu, bias=False, batch_first=True), "RNN(3, 4, nonlinearity='relu', bias=False, batch_first=True)",
+     numbers(5, 2, 3)),
+    (LSTM(3, 4, hidden_bias=True, num_layers=2, bidirectional=True), "LSTM(3, 4, 2, bidirectional=True)", numbers(5, 2, 3)),
+    (GRU(3, 4, hidden_bias=True, num_layers=2), "GRU(3, 4, 2)", numbers(5, 2, 3)),
+    (MultiHeadAttention(4, nheads=2), "MultiheadAttention(4, 2, batch_first=True)", numbers(2, 3, 4)),
+    (MultiHeadAttention(4, nheads=2, kdim=3, vdim=2), "MultiheadAttention(4, 2, kdim=3, vdim=2, batch_first=True)",
+     (numbers(2, 3, 4), numbers(2, 5, 3), numbers(2, 5, 2))),
+    (WeightNorm(Dense(4, 3)), "utils.weight_norm(nn.Linear(4, 3))", numbers(5, 4)),
+    (WeightNorm(Conv((2, 2), 2, 3), axis=1), "utils.weight_norm(nn.Conv2d(2, 3, 2), dim=1)", numbers(1, 2, 4, 4)),
+    (Chain(Dense(4, 3), BatchNorm(3), Dense(3, 2)), "Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))",
+     numbers(5, 4)),
+]
+
+
+@pytest.mark.parametrize(("layer", "theirs", "inputs"), LIKE_TORCH, ids=[theirs for _, theirs, _ in LIKE_TORCH])
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_pytorchs_state_dict_loads_and_computes_the_same(layer, theirs, inputs):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    nn = torch.nn
+    other = eval(f"nn.{theirs}", {"nn": nn})
+    for name, t in other.state_dict().items():  # running statistics that are not those of a new layer
+        if name.endswith(("mean", "var")):
+            t.uniform_(0.5, 2)
+    expected = {k for k in other.state_dict() if not k.endswith("num_batches_tracked")}
+    assert set(layer.state_dict()) == expected
+    assert layer.load_state_dict(other.state_dict()) == {"missing": [], "unexpected": []}
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    if theirs.startswith("Multihead"):
+        ins = inputs if len(inputs) == 3 else inputs * 3
+        wanted = other.eval()(*map(torch.tensor, ins), need_weights=False)
+    else:
+        wanted = other.eval()(*map(torch.tensor, inputs))
+    wanted = wanted[0] if isinstance(wanted, tuple) else wanted
+    np.testing.assert_allclose(flux.testmode(layer)(*inputs).numpy(), wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
+    for k, v in layer.state_dict().items():
+        np.testing.assert_array_equal(v, other.state_dict()[k].numpy())

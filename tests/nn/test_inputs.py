@@ -115,6 +115,19 @@ def test_an_initialiser_is_a_function():
             Dense(2, 3, init=init)
     with pytest.raises(TypeError, match="BatchNorm: an initialiser is a function"):
         flux.BatchNorm(2, init_beta=0)
+    with pytest.raises(TypeError, match="Dense: complex numbers are not supported"):
+        Dense(2, 3, init=lambda *shape: np.ones(shape, complex))
+    with pytest.raises(TypeError) as error:
+        Dense(2, 3, init=np.ones)
+    assert error.value.__notes__ == ["Dense: its initialiser was called as ones(3, 2)"]
+
+
+def test_what_an_initialiser_gives_is_made_floats():
+    assert Dense(2, 3, init=lambda *shape: np.ones(shape, int)).weight.dtype == np.float32
+    norm = flux.BatchNorm(2, init_gamma=np.ones, init_beta=lambda n: [0] * n)  # NumPy's ones are float64: all of the layer is
+    assert {a.dtype for a in norm.state_dict().values()} == {np.dtype(np.float64)}
+    for mode in (True, False):
+        assert flux.testmode(norm, mode)(np.ones((3, 2), np.float32)).dtype == np.float64
 
 
 def test_layers_without_weights_refuse_in_their_own_name():

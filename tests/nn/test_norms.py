@@ -1,5 +1,6 @@
 """BatchNorm, GroupNorm and InstanceNorm against PyTorch, nested loops and their own definitions."""
 
+import functools
 import threading
 
 import numpy as np
@@ -537,3 +538,23 @@ def test_one_value_per_channel_has_no_variance_in_train_mode_and_is_fine_in_test
     with pytest.raises(ValueError, match="one value per group has no variance"):
         GroupNorm(3, 3)(np.ones((4, 3, 1)))
     assert GroupNorm(4, 2)(np.ones((4, 4, 1))).shape == (4, 4, 1)
+
+
+def test_a_bias_may_be_left_out_or_given():
+    shift = np.array([1, -2, 3, 0], np.float32)
+    for kind, *sizes in ((BatchNorm, 4), (GroupNorm, 4, 2), (InstanceNorm, 4)):
+        make = functools.partial(kind, *sizes, affine=True)
+        x = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
+        plain, none, some = make(), make(bias=False), make(bias=shift)
+        assert none.bias is None
+        assert set(plain.state_dict()) - set(none.state_dict()) == {"bias"}
+        assert "bias=False" in repr(none)
+        assert repr(eval(repr(none), dict(vars(flux)))) == repr(none)
+        for mode in (True, False):
+            y = flux.testmode(plain, mode)(x).data
+            np.testing.assert_allclose(flux.testmode(none, mode)(x).data, y, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(flux.testmode(some, mode)(x).data, y + shift[:, None], rtol=1e-5, atol=1e-6)
+        with pytest.raises(ValueError, match=r"the bias has shape \(3,\), expected \(4,\)"):
+            make(bias=shift[:3])
+    with pytest.raises(ValueError, match=r"BatchNorm: affine=False leaves the bias out, too; got one of shape \(4,\)"):
+        BatchNorm(4, affine=False, bias=shift)

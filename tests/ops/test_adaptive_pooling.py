@@ -6,9 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitorch_flux as flux
-from minitorch_flux.ops.adaptive_pooling import adaptive_maxpool, adaptive_meanpool, cells
+from minitorch_flux.backend import use_kernels
+from minitorch_flux.ops.adaptive_pooling import (
+    adaptive_max_backward,
+    adaptive_max_forward,
+    adaptive_maxpool,
+    adaptive_mean_backward,
+    adaptive_mean_forward,
+    adaptive_meanpool,
+    cells,
+)
 from minitorch_flux.ops.pooling import max_pool_forward
-from tests.oracles import apart, check_against_torch, check_operation, normal
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from tests.oracles import apart, check_against_torch, check_operation, needs_compiler, normal
 
 SIZES = [((5,), (3,)), ((7,), (2,)), ((3,), (5,)), ((6, 8), (3, 4)), ((7, 4), (3, 5)), ((4, 5), (1, 1)), ((5, 6), (4, 1)),
          ((4, 3, 5), (3, 1, 2))]
@@ -45,6 +55,65 @@ def test_where_the_size_divides_the_sliding_kernel_runs():
     before = max_pool_forward.launches
     adaptive_maxpool(normal(2, 3, 6, 8), (3, 2))
     assert max_pool_forward.launches == before + 1
+
+
+BFLOAT16 = pytest.importorskip("ml_dtypes").bfloat16
+FUNCTIONS = adaptive_max_forward, adaptive_max_backward, adaptive_mean_forward, adaptive_mean_backward
+
+
+def all_of_them(x, out, dy):
+    y, arg = adaptive_max_forward(x, out)
+    sizes = x.shape[2:]
+    return (y, arg, adaptive_max_backward(dy, arg, sizes), adaptive_mean_forward(x, out), adaptive_mean_backward(dy, sizes))
+
+
+@needs_compiler
+@given(
+    st.integers(1, 3), st.integers(1, 2), st.tuples(st.integers(1, 6), st.integers(1, 50)),
+    st.tuples(st.integers(1, 7), st.integers(1, 40)), st.sampled_from([np.float32, np.float64, np.float16, BFLOAT16]),
+)
+def test_kernels_equal_references(n, c, sizes, out, dtype):
+    x = np.round(normal(n, c, *sizes)).astype(dtype)  # with many ties
+    dy = normal(n, c, *out, seed=1).astype(dtype)
+    before = [f.launches for f in FUNCTIONS]
+    got = all_of_them(x, out, dy)
+    assert [f.launches - b for f, b in zip(FUNCTIONS, before, strict=True)] == [1, 1, 1, out != (1, 1)]
+    with use_kernels(False):
+        wanted = all_of_them(x, out, dy)
+    near = {np.float32: 3e-6, np.float64: 1e-14, np.float16: 2e-3, BFLOAT16: 2e-2}[dtype]
+    for a, b in zip(got[:2], wanted[:2], strict=True):
+        np.testing.assert_array_equal(a.astype(np.float64), b.astype(np.float64))
+    for a, b in zip(got, wanted, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a.astype(np.float64), b.astype(np.float64), rtol=near, atol=near)
+
+
+@needs_compiler
+def test_one_window_over_all_is_a_reduction():
+    x = np.round(normal(3, 20, 30, 31))
+    x[1, 2, 3, 4] = np.nan
+    for f in (adaptive_max_forward, adaptive_mean_forward):
+        got, wanted = f(x, (1, 1)), f.reference(x, (1, 1))
+        for a, b in zip(*(v if isinstance(v, tuple) else (v,) for v in (got, wanted)), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    arg, dy = adaptive_max_forward(x, (1, 1))[1], normal(3, 20, 1, 1)
+    np.testing.assert_array_equal(adaptive_max_backward(dy, arg, (30, 31)), adaptive_max_backward.reference(dy, arg, (30, 31)))
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+def test_in_the_emulator(how):
+    for sizes, out in (((7, 40), (3, 11)), ((4, 3, 5), (3, 1, 2)), ((5,), (70,))):
+        x = np.round(normal(2, 2, *sizes, dtype=np.float32))
+        dy = normal(2, 2, *out, dtype=np.float32, seed=1)
+        with use_kernels(False):
+            wanted = all_of_them(x, out, dy)
+        with emulated(**how) as emulation:
+            got = all_of_them(x, out, dy)
+        assert emulation.launches == 4
+        for a, b in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_the_first_maximum_and_nan():

@@ -118,10 +118,11 @@ def test_kernels_equal_references(shape, axis, dtype):
         x = values(shape, dtype, kind)
         for f in FUNCTIONS:
             before = f.launches
-            y = f(x, axis)
+            with np.errstate(invalid="ignore"):  # ml_dtypes' NaN
+                y = f(x, axis)
             if f in FUNCTIONS[2:] or axis[-1] == len(shape) - 1:
                 assert f.launches > before
-            with use_kernels(False), np.errstate(invalid="ignore"):  # of ml_dtypes' NaN
+            with use_kernels(False), np.errstate(invalid="ignore"):
                 wanted = f(x, axis)
             assert (y.dtype, y.shape) == (wanted.dtype, wanted.shape)
             np.testing.assert_array_equal(y.astype(np.float64), wanted.astype(np.float64), f.name)

@@ -204,8 +204,12 @@ def _loops(body: str) -> Iterator[Edit]:
 def floats(body: str) -> set[str]:
     """Names that stand for floating-point numbers, or for arrays of them."""
     found: set[str] = set()
-    for m in re.finditer(r"\b(?:T|ACC|Vec|float|double|V|E)\b[ *&]+(?:__restrict__ )?(?:OPTIONAL )?([^;{}()]*)", body):
-        found.update(re.findall(r"(?:^|,)[ *]*(\w+)", m[1]))
+    for m in re.finditer(r"\b(?:T|ACC|Vec|float|double|V|E|FROM)\b[ *&]+(?:__restrict__ )?(?:OPTIONAL )?(?=([^;{}()]*))", body):
+        for part in m[1].split(","):
+            name = re.match(r"\s*\*?(?:__restrict__ )?(\w+)\s*(?:\[[^]]*\])*\s*(?:=|$)", part)
+            if name is None:
+                break  # a parameter of another type
+            found.add(name[1])
     return found
 
 
@@ -230,7 +234,7 @@ def _comparisons(body: str) -> Iterator[Edit]:
         if set(re.findall(r"(?<!\.)\b[A-Za-z_]\w*", whole)) & (real | {"ACC", "T", "INFINITY"}):
             continue
         left, right = re.escape(body[start : m.start()].strip()), re.escape(body[m.end() : end].strip())
-        if not re.match(rf"\s*\? (?:{left} : {right}|{right} : {left})", body[end:]):  # of equal ones either is the smaller
+        if not re.match(rf"\s*\? (?:\(\w+\))?(?:{left} : {right}|{right} : {left})", body[end:]):  # of equal ones either is the smaller
             yield m.start(1), m.end(1), moved[m[1]], "bound moved"
         if not any(a <= m.start() < b for a, b in loops) and "return" not in whole:
             gap = len(whole) - len(whole.lstrip())

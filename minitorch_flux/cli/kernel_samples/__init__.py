@@ -7,7 +7,7 @@ Some ops leave small arrays to NumPy, and an optimiser finds its parameters by t
 emulator: their samples launch the kernel themselves where ``draw.kernels`` is true.
 """
 
-from . import images, pointwise, rows, sequences
+from . import adaptive, images, pointwise, rows, sequences
 from .registry import BOUNDARIES, SAMPLES, Draw, Sample
 from .running import Difference, Launch, compare, launches, poisoned, run
 
@@ -18,6 +18,7 @@ __all__ = [
     "Draw",
     "Launch",
     "Sample",
+    "adaptive",
     "compare",
     "images",
     "launches",

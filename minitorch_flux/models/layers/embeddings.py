@@ -87,8 +87,9 @@ class ViPosEmbedding(Module):
 
     Adds a learnable vector for its place to every token: ``y = x + vectors``, ``x`` (N, npatches, embedsize).
 
-    ``vectors`` (1, npatches, embedsize), shaped as PyTorch's vision transformers have them, is drawn by ``init``, by
-    default normal with a deviation of 0.02. Class tokens count as patches. Raises ValueError for another number of tokens or features.
+    ``vectors`` (1, npatches, embedsize), shaped as PyTorch's vision transformers have them, is drawn by ``init``,
+    by default normal with a deviation of 0.02. Class tokens count as patches. Raises ValueError for another number of tokens
+    or features.
     Source: Metalhead's ``Layers.ViPosEmbedding``.
     """
 

@@ -38,6 +38,7 @@ from minitorch_flux import (
     testmode,
     trainmode,
 )
+from minitorch_flux.models import basicblock, resnet
 from minitorch_flux.models.layers import (
     AdaptiveMeanMaxPool,
     ChannelLayerNorm,
@@ -504,6 +505,16 @@ def test_if_drop_prob_is_nothing_it_returns_a_vector_of_length_depth_with_all_va
     assert linear_scheduler(None, depth=3) == [None, None, None]
 
 
+def test_the_resnet_function_is_configured_to_allow_the_use_of_both_these_layers():
+    m = resnet(basicblock, [1, 1], planes=8, inplanes=8, nclasses=3, dropblock_prob=0.2, stochastic_depth_prob=0.4)
+    drops, depths = ([layer for layer in m.modules() if isinstance(layer, kind)] for kind in (DropBlock, StochasticDepth))
+    assert [d.drop_block_prob for d in drops] == pytest.approx(linear_scheduler(0.2, depth=2))
+    assert [d.p for d in depths] == pytest.approx(linear_scheduler(0.4, depth=2))
+    x = randn(4, 3, 40, 40)
+    assert not np.array_equal(trainmode(m)(x).numpy(), m(x).numpy())
+    np.testing.assert_array_equal(testmode(m)(x).numpy(), m(x).numpy())
+
+
 # -- pooling layers ----------------------------------------------------------------------------------------------------
 
 
@@ -527,6 +538,13 @@ def test_many_functions_support_passing_custom_pooling_layers_to_them_in_the_cla
         assert m[0] is pool
         assert m(randn(2, 6, 7, 6)).shape == (2, 3)
         trains(m, randn(2, 6, 7, 6))
+
+
+def test_for_example_the_resnet_function_supports_this():
+    pool = AdaptiveMeanMaxPool((1, 1))
+    m = resnet(basicblock, [1], planes=8, inplanes=8, nclasses=3, pool_layer=pool)
+    assert m.classifier[0] is pool
+    trains(m, randn(2, 3, 32, 32))
 
 
 # -- classifier creation -----------------------------------------------------------------------------------------------
