@@ -24,8 +24,9 @@ DARK, GREY, BLUE, ORANGE = "#1f2933", "#6b7785", "#0072b2", "#d55e00"
 
 
 def corpus():
-    """The text as numbers of the alphabet: nine tenths to train on, and the rest."""
-    text = "\n".join(topics[name] for name in sorted(topics))
+    """The text as numbers of the alphabet, without the lines of tables: nine tenths to train on, and the rest."""
+    lines = "\n".join(topics[name] for name in sorted(topics)).split("\n")
+    text = "\n".join(line for line in lines if "|" not in line and "+--" not in line)
     codes = np.array([max(ALPHABET.find(c), 0) for c in text], np.int64)
     split = len(codes) * 9 // 10
     return codes[:split], codes[split:]
@@ -71,17 +72,20 @@ def read_afresh(model, x):
     return scores
 
 
-def write(model, length, temperature, rng, start="\n"):
-    """Let the model write: each character is drawn from what it finds likely, and read in the next step."""
+def write(model, length, temperature, rng, start="The "):
+    """Let the model go on from ``start``: each character is drawn from what it finds likely, and read in the next step."""
     flux.reset(model)
-    code, text = ALPHABET.index(start), []
-    for _ in range(length):
-        scores = model(np.array([code])).numpy()[0] / temperature  # one step: the state is carried on
-        p = np.exp(scores - scores.max())
+    text = start
+    for character in start:
+        scores = model(np.array([ALPHABET.index(character)]))  # one step: the state is carried on
+    while len(text) < length:
+        logits = scores.numpy()[0] / temperature
+        p = np.exp(logits - logits.max())
         code = rng.choice(len(ALPHABET), p=p / p.sum())
-        text.append(ALPHABET[code])
+        text += ALPHABET[code]
+        scores = model(np.array([code]))
     flux.reset(model)
-    return "".join(text)
+    return text
 
 
 def draw_curve(curve, baselines, path):
@@ -155,7 +159,7 @@ def main(steps=1200, seed=0, out="runs/characters"):
     for name, value in baselines.items():
         print(f"perplexity of counting {name}: {value:.2f}")
     print(f"perplexity of the LSTM: {curve[-1][1]:.2f}")
-    sample = write(model, 800, 0.6, np.random.default_rng(seed))
+    sample = write(model, 800, 0.5, np.random.default_rng(seed))
     print("\nIt writes:\n\n" + sample + "\n")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,7 @@ KERNEL(conv_tensor_forward)(const T* __restrict__ x, const T* __restrict__ w, T*
         const int od = (int)(p / OW / OH), oh = (int)(p / OW % OH), ow = (int)(p % OW);
         Corner at = corner_of(s, od * sd + ad, oh * sh + ah, ow * sw + aw, (n * G + g) * C * D * H * W);
         if (q >= pixels) at.inside = 0;
+        const Raw* here = kept((const Raw*)x + at.from);
         ROW_SYNC();                              // the row before is done with `places`
         places[t] = q < pixels ? (n * G + g) * O * volume + ((long long)(od * td + fd) * YH + oh * th + fh) * YW + ow * tw + fw : -1;
 
@@ -93,12 +94,12 @@ KERNEL(conv_tensor_forward)(const T* __restrict__ x, const T* __restrict__ w, T*
                 UNROLL for (int i = 0; i < DEPTH; ++i) {
                     const Source from = ((const Source*)table)[step * DEPTH + i];
                     next_right[i] = Raw(0);
-                    if (at.has(from)) next_right[i] = ((const Raw*)x)[at.from + from.offset];
+                    if (at.has(from)) next_right[i] = here[from.offset];
                 }
             }
             if (step) multiply_tiles(sums, left + (step - 1) % 2 * TM * PITCH, right + ((step - 1) % 2 * TN + warp * 32) * PITCH, lane);
             if (step < steps) {
-                UNROLL for (int i = 0; i < 2; ++i) left[(step % 2 * TM + t / 2) * PITCH + t % 2 * 2 + i] = next_left[i];
+                UNROLL for (int i = 0; i < 2; ++i) left[(step % 2 * TM + t / 2) * PITCH + t % 2 * 2 + i] = four_of(next_left[i]);
                 UNROLL for (int i = 0; i < 4; ++i) right[(step % 2 * TN + t) * PITCH + i] = four_of(next_right + i * 4 * PER_WORD);
             }
             ROW_SYNC();
@@ -144,15 +145,16 @@ KERNEL(conv_tensor_filter)(const T* __restrict__ x, const T* __restrict__ dy, fl
                 const int od = (int)(p / OW / OH), oh = (int)(p / OW % OH), ow = (int)(p % OW);
                 Corner at = corner_of(s, od * sd + ad, oh * sh + ah, ow * sw + aw, (n * G + g) * C * D * H * W);
                 if (q >= last) at.inside = 0;
+                const Raw *here = kept((const Raw*)x + at.from), *there = (const Raw*)dy + (n * G + g) * O * grid + p;
                 UNROLL for (int j = 0; j < TM / 4 / BESIDE; ++j) {
                     const int o = m0 + warp * (TM / 4) + j * BESIDE + row;
                     next_left[j] = Raw(0);
-                    if (o < O && q < last) next_left[j] = ((const Raw*)dy)[((n * G + g) * O + o) * grid + p];
+                    if (o < O && q < last) next_left[j] = there[o * grid];
                 }
                 UNROLL for (int j = 0; j < 32 / BESIDE; ++j) {
                     const Source from = sources[warp * 32 + j * BESIDE + row];
                     next_right[j] = Raw(0);
-                    if (at.has(from)) next_right[j] = ((const Raw*)x)[at.from + from.offset];
+                    if (at.has(from)) next_right[j] = here[from.offset];
                 }
             }
             if (step) multiply_tiles(sums, left + (step - 1) % 2 * TM * PITCH, right + ((step - 1) % 2 * TN + warp * 32) * PITCH, lane);

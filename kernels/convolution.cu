@@ -168,12 +168,12 @@ KERNEL(conv_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* __rest
                     for (int oh = 0; oh < OH; ++oh) {
                         const int h = oh * sh - ph + kh * dh;
                         if (h < 0 || h >= H) continue;
-                        const T* line = plane + h * pitch;
+                        const T *line = plane + h * pitch, *dy1 = dy0 + (long long)oh * OW;
                         VECTORS(j, OW, 1) {
                             Vec v[KW];
                             UNROLL for (int kw = 0; kw < KW; ++kw) v[kw] = vec_load(line + TAP(kw) + j, OW - j);
                             UNROLL for (int i = 0; i < SPLIT; ++i) {
-                                const Vec u = vec_load(dy0 + (b + i < channels ? b + i : 0) * size + oh * OW + j, OW - j);
+                                const Vec u = vec_load(dy1 + (b + i < channels ? b + i : 0) * size + j, OW - j);
                                 UNROLL for (int kw = 0; kw < KW; ++kw) a[i][kw] += v[kw] * u;
                             }
                         }

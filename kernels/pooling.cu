@@ -77,9 +77,10 @@ template <class Term> DEVICE Vec sum_of_windows(const T* __restrict__ plane, Inp
         if (d < 0 || d >= s.D) continue;
         for (int kh = 0, h = s.h0; kh < s.KH; ++kh, h += s.dh) {
             if (h < 0 || h >= s.H) continue;
+            const T* line = plane + ((long long)d * s.H + h) * s.W;
             UNROLL for (int kw = 0; kw < KW; ++kw) {
                 const int w = j * SW - pw + kw * DW, end = ceil_div(s.W - w, SW);
-                sum += term(vec_load_every<SW>(plane + (d * s.H + h) * s.W + w, ceil_div(-w, SW), end < OW - j ? end : OW - j));
+                sum += term(vec_load_every<SW>(line + w, ceil_div(-w, SW), end < OW - j ? end : OW - j));
             }
         }
     }
@@ -99,7 +100,7 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const ACC* __restrict__ count
             const long long to = (r / tiles * OH + oh) * OW;
             VECTORS(j, OW, 1) {
                 const Vec sum = sum_of_windows(plane, s, j, OW, pw, [](Vec v) { return v; });
-                vec_store(y + to + j, sum / vec_load(count + (od * OH + oh) * OW + j, OW - j), OW - j);
+                vec_store(y + to + j, sum / vec_load(count + ((long long)od * OH + oh) * OW + j, OW - j), OW - j);
             }
         }
     }

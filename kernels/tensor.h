@@ -5,6 +5,7 @@
 //
 //   PER_WORD                    numbers of T in a word
 //   four_of(p)                  the first 4 * PER_WORD numbers
+//   four_of(f)                  four words as they lie in memory
 //   number_store(row, i, v)     number i of a row of words
 //   rows_load(v, row)           four 8 x 4 matrices of words from shared memory: lane 8 i + r passes the address of row r of
 //                               matrix i, and v[i] of lane 4 g + t becomes word t of its row g
@@ -12,6 +13,8 @@
 //                               a = {row g word t, row g + 8 word t, row g word t + 4, row g + 8 word t + 4},
 //                               b0 and b1 = column g, words t and t + 4,
 //                               d = {row g columns 2 t and 2 t + 1, row g + 8 columns 2 t and 2 t + 1}, added up in float
+//
+//   kept(p)                     the pointer p, which stays in registers: the compiler would compute it anew for each of many loads
 //
 // All lanes of the warp take part.  Source: PTX ISA, "Warp Level Matrix Instructions" (ldmatrix; mma.m16n8k16, m16n8k8).
 #include "flux.h"
@@ -27,18 +30,24 @@ typedef u32 Word;
 struct alignas(16) Four { Word v[4]; };
 
 #if TENSOR(T) == 2
-typedef float Raw;                               // a number as it comes from memory
+typedef float Raw;                               // a number as it lies in memory
 #else
 typedef u16 Raw;
 #endif
 
 #ifdef __CUDACC__
+template <class E> DEVICE const E* kept(const E* p) {
+    asm volatile("" : "+l"(p));
+    __builtin_assume(__isGlobal(p));
+    return p;
+}
 DEVICE Word tf32_of(float v) {
     Word w;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(w) : "f"(v));
     return w;
 }
 #else
+template <class E> DEVICE const E* kept(const E* p) { return p; }
 DEVICE Word tf32_of(float v) {                   // to nearest, of two equally near ones the larger in size
     union { float f; Word w; } x = {v};
     return v - v == 0 ? (x.w + 0x1000) & ~0x1fffu : x.w;
@@ -46,6 +55,8 @@ DEVICE Word tf32_of(float v) {                   // to nearest, of two equally n
 #endif
 #if TENSOR(T) == 2
 DEVICE Four four_of(const Raw* p) { return {{tf32_of(p[0]), tf32_of(p[1]), tf32_of(p[2]), tf32_of(p[3])}}; }
+DEVICE float float_of(Word w) { union { Word w; float f; } x = {w}; return x.f; }
+DEVICE Four four_of(Four f) { return {{tf32_of(float_of(f.v[0])), tf32_of(float_of(f.v[1])), tf32_of(float_of(f.v[2])), tf32_of(float_of(f.v[3]))}}; }
 DEVICE void number_store(Four* row, int i, Raw v) { ((Word*)row)[i] = tf32_of(v); }
 #else
 DEVICE Four four_of(const Raw* p) {
@@ -53,6 +64,7 @@ DEVICE Four four_of(const Raw* p) {
     UNROLL for (int i = 0; i < 4; ++i) f.v[i] = p[2 * i] | (Word)p[2 * i + 1] << 16;
     return f;
 }
+DEVICE Four four_of(Four f) { return f; }
 DEVICE void number_store(Four* row, int i, Raw v) { ((Raw*)row)[i] = v; }
 #endif
 
@@ -86,7 +98,7 @@ inline void rows_load_at(Word (&v)[4], const Four* row, emu::Line at) {
 struct Operands { Word a[4], b[2]; };
 DEVICE float number_of(Word w, int i) {
     union { Word w; float f; T t[4 / sizeof(T)]; } x;
-    x.w = w;
+    x.w = TENSOR(T) == 2 ? w & ~0x1fffu : w;         // the hardware does not look at the other bits
     return (float)x.t[i];
 }
 UNSEEN inline void multiply_at(float (&d)[4], const Word (&a)[4], Word b0, Word b1, emu::Line at) {

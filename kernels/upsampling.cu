@@ -15,18 +15,18 @@ KERNEL(resample)(const T* __restrict__ x, const int* __restrict__ first, const A
         const T* from = x + (r / out * length + first[p]) * inner;
         T* to = y + r * inner;
         int k = 0;
-        for (; k < taps && w[k * out + p] == 0;) ++k;
+        for (; k < taps && w[(long long)k * out + p] == 0;) ++k;
         if (k == taps) LANES(i, inner) to[i] = T(0);
         else {
-            const ACC a = w[k * out + p];
-            const bool two = k + 1 < taps && w[(k + 1) * out + p] != 0;
-            const ACC b = two ? w[(k + 1) * out + p] : 0;
+            const ACC a = w[(long long)k * out + p];
+            const bool two = k + 1 < taps && w[(k + 1LL) * out + p] != 0;
+            const ACC b = two ? w[(k + 1LL) * out + p] : 0;
             const T* here = from + k * inner;
             const T* next = here + inner;
             if (two) LANES(i, inner) to[i] = T(ACC(here[i]) * a + ACC(next[i]) * b);
             else LANES(i, inner) to[i] = T(ACC(here[i]) * a);
             for (k += 1 + two; k < taps; ++k) {
-                const ACC c = w[k * out + p];
+                const ACC c = w[(long long)k * out + p];
                 const T* more = from + k * inner;
                 if (c != 0) LANES(i, inner) to[i] = T(ACC(to[i]) + ACC(more[i]) * c);
             }
@@ -42,7 +42,7 @@ KERNEL(resample_last)(const T* __restrict__ x, const int* __restrict__ first, co
         LANES(p, out) {
             ACC sum = 0;
             for (int k = 0; k < taps; ++k) {
-                const ACC c = w[k * out + p], v = ACC(from[first[p] + k]);
+                const ACC c = w[(long long)k * out + p], v = ACC(from[first[p] + k]);
                 sum += c == 0 ? 0 : c * v;
             }
             to[p] = T(sum);

@@ -29,7 +29,7 @@ from .autograd import (
     vjp,
     withgradient,
 )
-from .backend import DeviceError, Generator, free_memory, memory_stats, seed, use_kernels
+from .backend import DeviceError, Generator, allow_tf32, free_memory, memory_stats, seed, use_kernels
 from .backend.threads import num_threads, set_num_threads
 from .nn.attention_layers import MultiHeadAttention
 from .nn.cells import GRUCell, GRUv3Cell, LSTMCell, RNNCell
@@ -389,6 +389,7 @@ __all__ = [
     "adjust",
     "allclose",
     "alpha_dropout",
+    "allow_tf32",
     "amax",
     "amin",
     "arccos",

@@ -1,9 +1,14 @@
-"""Profiles of the property tests: dev 10 examples, ci 50, long 1000 (HYPOTHESIS_PROFILE=long)."""
+"""Profiles of the property tests: dev 10 examples, ci 50, long 1000 (HYPOTHESIS_PROFILE=long). Devices to test on."""
 
+import contextlib
+import ctypes
+import importlib.util
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import oracles
 
 for _name, _examples in {"dev": 10, "ci": 50, "long": 1000}.items():
     settings.register_profile(
@@ -18,6 +23,29 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+    parser.addoption("--pretend-gpu", action="store_true", help="check operations on a pretended GPU, too (tests/pretended.py)")
+
+
+def _has_gpu():
+    """Whether there is CuPy and a CUDA device, found out without importing CuPy."""
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    count = ctypes.c_int()
+    with contextlib.suppress(OSError):
+        cuda = ctypes.CDLL("libcuda.so.1")
+        return cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return False
+
+
+def pytest_configure(config):
+    if config.getoption("--pretend-gpu"):
+        from tests.pretended import pretended_gpu
+
+        stack = contextlib.ExitStack()
+        stack.enter_context(pretended_gpu())
+        config.add_cleanup(stack.close)
+    if config.getoption("--pretend-gpu") or _has_gpu():
+        oracles.DEVICES.append("cuda:0")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -17,11 +17,14 @@ import pytest
 from hypothesis import strategies as st
 
 from minitorch_flux.autograd import Tensor, gradient, no_grad
-from minitorch_flux.backend import use_kernels
+from minitorch_flux.backend import device_of, is_array, to_device, use_kernels
 from minitorch_flux.readings.toolchain import Toolchain, toolchain
 
 HAS_COMPILER = isinstance(toolchain(), Toolchain)
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler, so no kernels")
+
+DEVICES = ["cpu"]
+"""Where operations are checked: conftest.py adds "cuda:0" where there is a GPU, or where one is to be pretended."""
 
 FEW = 24
 """Up to this many elements every single derivative is compared; above, derivatives in random directions are."""
@@ -42,6 +45,7 @@ def check_operation(
     tolerance32: float = 2e-5,
     step: float = 1e-5,
     layouts: bool = True,
+    devices: bool = True,
     seed: int = 0,
     **keywords: Any,
 ) -> Any:
@@ -58,6 +62,7 @@ def check_operation(
     * kernels with references: values and first gradients;
     * ``layouts``: Fortran-ordered, strided and reversed copies of the inputs with contiguous ones;
     * each of ``dtypes``: kept by the value and the gradients, and right to ``tolerance32`` (float16: 1e-2);
+    * ``devices``: what a GPU makes of it, where there is one (an ``f`` that holds NumPy arrays can't go there);
     * that no input is written to, and that nothing is recorded where no input is.
     """
     case = _Case(f, arrays, constants, keywords, seed)
@@ -92,8 +97,34 @@ def check_operation(
         if order:
             wanted = [g.astype(dtype) for g in high.gradients(value)]
             _close(low.gradients(value), wanted, f"gradient in {np.dtype(dtype)}", near)
+    if devices:
+        _check_on_devices(case, dtypes, order, tolerance32)
     value = case.value()
     return value[0] if len(value) == 1 else tuple(value)
+
+
+def _check_on_devices(case: _Case, dtypes: Sequence[Any], order: int, tolerance32: float) -> None:
+    """Values and gradients of every other device against those of the CPU, in float64 and ``dtypes``."""
+    for device in DEVICES[1:]:
+        for dtype in (np.float64, *dtypes):
+            here = case.with_arrays([a.astype(dtype) if _is_float(a) else a for a in case.arrays])
+            near = {2: 1e-2, 4: tolerance32, 8: 1e-10}[np.dtype(dtype).itemsize]
+            value, there = here.value(), here.on(device)
+            _close(there.value(), value, f"on {device} in {np.dtype(dtype)}", near)
+            if order:
+                _close(there.gradients(value), here.gradients(value), f"gradient on {device} in {np.dtype(dtype)}", near)
+
+
+def same_on_devices(f: Callable[..., Any], *args: Any, near: float = 1e-5, **keywords: Any) -> Any:
+    """``f(*args, **keywords)`` of raw arrays, an array or a tuple of them; on every device it must be the same."""
+    y = f(*args, **keywords)
+    wanted = [a for a in (y if isinstance(y, tuple | list) else [y]) if a is not None]
+    for device in DEVICES[1:]:
+        there = f(*(_moved(a, device) for a in args), **{k: _moved(a, device) for k, a in keywords.items()})
+        there = [a for a in (there if isinstance(there, tuple | list) else [there]) if a is not None]
+        assert all(device_of(a) == device for a in there), f"the result is not on {device}"
+        _close([_host(a) for a in there], wanted, f"on {device}", near)
+    return y
 
 
 def check_against_torch(
@@ -119,7 +150,7 @@ class _Case:
     """One call of an op: the function, its inputs and keywords, and which inputs are differentiated."""
 
     def __init__(self, f: Any, arrays: Sequence[Any], constants: Sequence[int], keywords: Any, seed: int) -> None:
-        self.f, self.keywords, self.seed = f, keywords, seed
+        self.f, self.keywords, self.seed, self.device = f, keywords, seed, "cpu"
         self.arrays = [np.asarray(a, np.float64) if _is_float(a) else a for a in arrays]
         self.active = [i for i, a in enumerate(self.arrays) if _is_float(a) and i not in constants]
 
@@ -128,9 +159,17 @@ class _Case:
         other.arrays, other.active = arrays, self.active
         return other
 
+    def on(self, device: str) -> _Case:
+        """The case on another device."""
+        other = _Case(self.f, (), (), {k: _moved(a, device) for k, a in self.keywords.items()}, self.seed)
+        other.arrays, other.active, other.device = [_moved(a, device) for a in self.arrays], self.active, device
+        return other
+
     def value(self) -> list[np.ndarray]:
         with no_grad():
-            return [y.data for y in _outputs(self.f(*map(_tensor, self.arrays), **self.keywords))]
+            ys = [y.data for y in _outputs(self.f(*map(_tensor, self.arrays), **self.keywords))]
+        assert all(device_of(y) == self.device for y in ys), f"a value is not on {self.device}"
+        return [_host(y) for y in ys]
 
     def floats(self, *xs: Any) -> list[Tensor]:
         """The floating-point outputs as a function of the inputs that are differentiated."""
@@ -149,8 +188,9 @@ class _Case:
         if not self.active:
             return []
         dtype = self.arrays[self.active[0]].dtype
-        dys = [dy.astype(dtype) for dy in self.incoming(value)]
-        return _gradient_function(self.floats, len(self.active))(*(self.arrays[i] for i in self.active), *dys)
+        dys = [_moved(dy.astype(dtype), self.device) for dy in self.incoming(value)]
+        grads = _gradient_function(self.floats, len(self.active))(*(self.arrays[i] for i in self.active), *dys)
+        return [_host(g) if is_array(g) else g for g in grads]
 
     def check_derivatives(self, order: int, tolerance: float, step: float) -> None:
         f: Callable[..., list[Any]] = self.floats
@@ -173,7 +213,15 @@ def _is_float(a: Any) -> bool:
 
 
 def _tensor(a: Any) -> Any:
-    return Tensor(a) if isinstance(a, np.ndarray) else a
+    return Tensor(a) if is_array(a) else a
+
+
+def _moved(a: Any, device: str) -> Any:
+    return to_device(a, device) if isinstance(a, np.ndarray) else a
+
+
+def _host(a: Any) -> np.ndarray:
+    return to_device(a, "cpu")
 
 
 def _outputs(y: Any) -> list[Tensor]:

@@ -35,7 +35,7 @@ def test_every_name_that_the_page_gives_as_ours_is_ours(span):
 def names_of(package):
     for name in flux.__all__:
         value = getattr(flux, name)
-        if package in (getattr(value, "__module__", "") or "") and (inspect.isclass(value) or callable(value)):
+        if package in (getattr(inspect.unwrap(value), "__module__", "") or "") and (inspect.isclass(value) or callable(value)):
             yield name
 
 

@@ -77,8 +77,12 @@ def no_grad() -> at_level:
 
 @contextmanager
 def outlining() -> Iterator[None]:
-    """``with outlining():`` operations work on outlines: they follow shapes and dtypes and compute nothing."""
-    before, state.adopt = state.adopt, lambda inputs, arrays: [outline_of(a) for a in arrays]
+    """``with outlining():`` operations work on outlines: they follow shapes and dtypes and compute nothing.
+
+    Inside a ``no_grad`` in the body arrays keep their numbers: for what a shape is computed from.
+    """
+    before = state.adopt
+    state.adopt = lambda inputs, arrays: [outline_of(a) for a in arrays] if state.level == OUTLINE else arrays
     try:
         with outline_scopes, use_kernels(False), at_level(OUTLINE):
             yield

@@ -21,6 +21,7 @@ from .generator import Generator, default_generator, resolve_rng, seed
 from .memory import empty, empty_like, free_memory, is_whole, memory_stats
 from .outlines import Outline, OutlineError, is_outline, outline_of
 from .outlines import scopes as outline_scopes
+from .precision import allow_tf32, product_dtype, tf32_allowed
 
 __all__ = [
     "DEFAULT",
@@ -34,6 +35,7 @@ __all__ = [
     "OutlineError",
     "accumulator",
     "address_of",
+    "allow_tf32",
     "array_function",
     "array_module",
     "as_array",
@@ -54,10 +56,12 @@ __all__ = [
     "outline_of",
     "outline_scopes",
     "parse_device",
+    "product_dtype",
     "read_only",
     "refuse_complex",
     "resolve_rng",
     "seed",
+    "tf32_allowed",
     "to_device",
     "use_kernels",
 ]

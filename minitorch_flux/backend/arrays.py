@@ -153,6 +153,10 @@ def find_cupy() -> ModuleType:
         ) from None
     if count == 0:
         raise DeviceError(f"CuPy {cupy.__version__} is installed but this machine has no CUDA device")
+    from . import precision
+
+    if precision.tf32_allowed():
+        precision.tell_cupy(cupy)
     return cupy
 
 

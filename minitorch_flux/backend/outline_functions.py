@@ -255,11 +255,11 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Any:
 @_rule
 def einsum(subscripts: str, *arrays: Any, **_: Any) -> Any:
     """As ``numpy.einsum`` with an arrow."""
-    inputs, _, output = subscripts.replace(" ", "").partition("->")
+    inputs, output = subscripts.replace(" ", "").split("->")
     sizes: dict[str, int] = {}
     dots: tuple[int, ...] = ()
-    for letters, a in zip(inputs.split(","), arrays, strict=True):
-        before, ellipsis, after = letters.partition("...")
+    for terms, a in zip(inputs.split(","), arrays, strict=True):
+        before, ellipsis, after = terms.partition("...")
         if ellipsis:
             dots = np.broadcast_shapes(dots, a.shape[len(before) : a.ndim - len(after)])
         for named, lengths in ((before, a.shape), (after[::-1], a.shape[::-1])):

@@ -26,6 +26,8 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"grid": 3, "lanes": 64, "backwards": True},
 )
 """The launch shapes that a kernel is run in: the GPU's own, a block and a warp to a row, and the last threads first."""
+OF_A_GPU: tuple[dict[str, Any], ...] = ({}, {"grid": 3}, {"grid": 2, "backwards": True})
+"""Of a text for GPUs only, which says how many threads a block has."""
 
 CHECKED = {
     None: "results",
@@ -72,15 +74,17 @@ def run_emulate(arguments: Namespace) -> int:
 
 
 def _emulate(text: KernelText, kernel: str, arguments: Namespace) -> None:
-    sample, dtype = sample_of(kernel, text), np.dtype(arguments.dtype)
+    sample = sample_of(kernel, text)
+    dtype = np.dtype(arguments.dtype or sample.dtypes[0])
     n = arguments.elements or min(100, max(sample.sizes))
     if kernel not in (launch.signature.name for launch in launches(sample, n, dtype)):
         raise WrongInput(f"{kernel} is not launched for {dtype} and {n} elements: the op runs its reference; "
-                         "try --dtype float32 or other --elements")
+                         "try another --dtype or other --elements")
     wanted = expected(sample, n, dtype)
     print(f"{kernel} of {text.path}, {dtype}, {n} elements; checked: {CHECKED[arguments.sanitize]}")
-    for shape in SHAPES:
+    for shape in OF_A_GPU if text.gpu else SHAPES:
         emulation = Emulation(**shape, sanitize=arguments.sanitize, patience=arguments.patience)
+        emulation.gpu = sample.gpu  # or an op could prefer a text for GPUs only to the one that is asked for
         try:
             with launching(emulation), np.errstate(all="ignore"):
                 far = compare(sample, n, dtype, wanted)

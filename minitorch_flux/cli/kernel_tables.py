@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 import re
+import sys
 from argparse import Namespace
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from ..backend import FUNCTIONS
 from ..readings import KernelBuildError
 from ..readings.host import is_built
-from ..readings.inventory import usage_of
+from ..readings.inventory import usage_is_known, usage_of
 from ..readings.nvrtc import INSTALL_NVRTC, Usage, architectures, nvrtc_version
 from ..readings.source import PACKAGE, KernelText
 from ..readings.toolchain import INSTALL_COMPILER, toolchain
@@ -26,13 +26,14 @@ from .kernel_samples import SAMPLES, Launch, launches
 from .program import WrongInput
 
 USUAL = (75, 90, 120)
+MANY = 10  # programs that take a while
 SIZE = 33  # of the sample whose builds are shown: any will do
 
 
 @dataclass
 class Row:
-    """A kernel. ``cpu``: built, can be built, declines (the op runs its reference) or why there is none; ``gpu``: what it
-    takes per architecture, the most of all builds that its sample needs."""
+    """A kernel. ``cpu``: built, can be built, GPU only, declines (the op runs its reference) or why there is none; ``gpu``:
+    what it takes per architecture, the most of all builds that its sample needs."""
 
     kernel: str
     file: str
@@ -97,7 +98,11 @@ def _architectures(arch: str | None) -> tuple[int, ...]:
 
 def _usages(made: list[Launch], chosen: tuple[int, ...]) -> dict[tuple[Any, int], dict[str, Usage] | str]:
     """What the kernels of each build take on each architecture, compiled side by side; or the compiler's error."""
-    wanted = {(x.build, arch): (x, arch) for x in made for arch in chosen}
+    wanted = {(x.build, arch): (x, arch) for x in made for arch in chosen if not x.source.gpu or arch >= x.source.gpu.sm}
+
+    new = sum(not usage_is_known(x.source, x.types, x.constants, arch) for x, arch in wanted.values())
+    if new > MANY:
+        print(f"compiling {new} programs with NVRTC; they are remembered", file=sys.stderr)
 
     def one(what: tuple[Launch, int]) -> dict[str, Usage] | str:
         launch, arch = what
@@ -121,7 +126,7 @@ def _row(
     tests = sorted(PACKAGE.parent.glob(f"tests/*/test_{stem}.py"), key=first)
     gpu: dict[str, dict[str, int] | str] = {}
     for arch in chosen:
-        found = [usages[x.build, arch] for x in made]
+        found = [usages[x.build, arch] for x in made if not x.source.gpu or arch >= x.source.gpu.sm]
         errors = [u for u in found if isinstance(u, str)]
         taken = [u[kernel] for u in found if isinstance(u, dict) and kernel in u]
         if errors:
@@ -133,7 +138,7 @@ def _row(
         str(tests[0].relative_to(PACKAGE.parent)) if tests else None, ops,
         "; ".join(dict.fromkeys(FUNCTIONS[op].accepts for op in ops if op in FUNCTIONS)),
         [{**{k: str(v) for k, v in x.types.items()}, **x.constants} for x in made],
-        _cpu(made), "declines" if not made else _compiler() or ("runs" if _known(made) else "no such type"), gpu,
+        "GPU only" if text.gpu else _cpu(made), _emulator(made), gpu,
     )  # fmt: skip
 
 
@@ -141,8 +146,11 @@ def _compiler() -> str:
     return "no compiler" if isinstance(toolchain(), str) else ""
 
 
-def _known(made: Iterable[Launch]) -> bool:
-    return all(is_built(x.source, x.types, x.constants) is not None for x in made)
+def _emulator(made: list[Launch]) -> str:
+    if not made:
+        return "declines"
+    known = all(is_built(x.source, x.types, x.constants) is not None for x in made)
+    return _compiler() or ("runs" if known else "no such type")
 
 
 def _cpu(made: list[Launch]) -> str:
@@ -191,7 +199,7 @@ def _cell(usage: dict[str, int] | str | None) -> str:
 
 def _summary(rows: list[Row], archs: list[str], dtype: str) -> list[str]:
     files = len({row.file for row in rows})
-    declines = sum(row.cpu == "declines" for row in rows)
+    declines = sum(row.emulator == "declines" for row in rows)
     out = [f"{len(rows)} kernels in {files} files; {len(rows) - declines} are launched for {dtype}"]
     if declines:
         out.append(f"declines: for {declines} of them the op runs its NumPy (CuPy) reference with {dtype}")

@@ -129,7 +129,7 @@ def _add_emulate(commands: Any) -> None:
     emulate.add_argument("names", nargs="+", metavar="NAME", help="kernels, or files such as softmaxes")
     emulate.add_argument("--sanitize", choices=("address", "undefined", "thread"), help="AddressSanitizer and UBSan, "
                          "UBSan alone, or ThreadSanitizer, which finds races (default: none, results alone)")
-    emulate.add_argument("--dtype", choices=DTYPES[:3], default="float32", help="default: float32")
+    emulate.add_argument("--dtype", choices=DTYPES[:3], help="default: float32, or what the kernel takes")
     emulate.add_argument("--elements", type=_count, metavar="N", help="elements of a row, pixels of a line and the like "
                          "(default: by the kernel, 65 at most)")
     emulate.add_argument("--patience", type=_rate, metavar="SECONDS", default=60.0, help="a launch that runs for longer "

@@ -10,6 +10,7 @@ import numpy as np
 from ..autograd import Param, Tensor
 from ..backend import as_array, to_device
 from ..backend.arrays import same_device
+from ..ops.comparisons import where
 from ..ops.dropouts import check_probability, dropout
 from ..ops.joining import concatenate
 from ..ops.nonlinearities import tanh
@@ -168,6 +169,8 @@ class _Layers(Family, Recur):
         if self.batch_first:
             x = x.transpose(1, 0, 2)
         mask = self._mask(mask, lengths, x, shape)
+        if mask is not None:  # what stands where there is no step, NaN perhaps, must not reach the gradient of the weights
+            x = where(mask[:, :, None], x, 0)
         if state is None:
             state = self._before((x,)) if self.stateful else self.initial_state(x.shape[1])
         states = self._states(state, (x.shape[1],), shape)

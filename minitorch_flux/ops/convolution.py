@@ -22,6 +22,7 @@ from typing import Any
 
 from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, is_float
+from . import conv_tensor
 from . import convolution_kernels as kernels
 from .casts import astype_forward
 from .elementwise import as_tensor
@@ -89,21 +90,30 @@ def conv_filter_forward(x: Any, y: Any, window: Window) -> Any:
     return w.reshape(o, c // g, *window.kernel)
 
 
-# -- kernels: convolution_kernels.py chooses between the direct one and columns ----------------------------------------
+# -- kernels: on tensor cores, else convolution_kernels.py chooses between the direct one and columns -----------------
 
 
-@conv_forward.kernel(accepts="float32 and float64, where nothing is empty")
+ACCEPTS = f"float32 and float64, where nothing is empty; {conv_tensor.ACCEPTS}"
+
+
+@conv_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, w: Any, window: Window) -> Any:
+    if conv_tensor.fits(x, w, window, w.shape[1], w.shape[0] // window.groups):
+        return conv_tensor.forward(x, w, window)
     return kernels.forward(x, w, window) if kernels.fits(x, w) else NotImplemented
 
 
-@conv_data_forward.kernel(accepts="float32 and float64, where nothing is empty")
+@conv_data_forward.kernel(accepts=ACCEPTS)
 def _(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    if 0 not in sizes and conv_tensor.fits(y, w, window, w.shape[0] // window.groups, w.shape[1]):
+        return conv_tensor.data(y, w, window, sizes)
     return kernels.data(y, w, window, sizes) if kernels.fits(y, w) and 0 not in sizes else NotImplemented
 
 
-@conv_filter_forward.kernel(accepts="float32 and float64, where nothing is empty")
+@conv_filter_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, y: Any, window: Window) -> Any:
+    if conv_tensor.fits(x, y, window, x.shape[1] // window.groups, y.shape[1] // window.groups):
+        return conv_tensor.filter(x, y, window)
     return kernels.filter(x, y, window) if kernels.fits(x, y) else NotImplemented
 
 

@@ -98,7 +98,8 @@ def dropout(
 
     ``rng``: a flux.Generator, or NumPy's for arrays on the CPU; the default one otherwise. The same generator state
     gives the same mask on every device and in every dtype. ``active``: False gives ``x`` itself (an array as a tensor
-    of the same memory), as does p = 0; None drops inside a recording scope only. Integers become float64. ValueError for a ``p`` outside [0, 1].
+    of the same memory), as does p = 0; None drops inside a recording scope only. Integers become float64. ValueError
+    for a ``p`` outside [0, 1].
     """
     p, axis = check_probability(name, p), one_axis(name, axis, dims)
     if p == 0 or not (is_recording() if active is None else active):

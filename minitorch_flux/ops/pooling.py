@@ -143,7 +143,8 @@ ROW = 64  # pixels that one row of the kernels computes, or a little more
 
 def fits(x: Any, window: Window) -> bool:
     """Whether the kernels take these windows over ``x``."""
-    return x.size > 0 and is_float(x.dtype) and max(window.kernel[-1], window.stride[-1]) <= WIDEST
+    small = math.prod(x.shape[2:]) < 1 << 31  # a place in a plane is an int
+    return x.size > 0 and is_float(x.dtype) and small and max(window.kernel[-1], window.stride[-1]) <= WIDEST
 
 
 def launch(
@@ -165,7 +166,7 @@ def contiguous(a: Any) -> Any:
     return a if a.flags.c_contiguous else array_module(a).ascontiguousarray(a)
 
 
-ACCEPTS = f"floats, not empty, windows and strides of at most {WIDEST} along the last axis"
+ACCEPTS = f"floats, not empty, planes below 2^31 pixels, windows and strides of at most {WIDEST} along the last axis"
 
 
 @max_pool_forward.kernel(accepts=ACCEPTS)

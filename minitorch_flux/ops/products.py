@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..backend import accumulator, array_function, array_module, empty, is_float, product_dtype
 from .arithmetic import fit, multiply
 from .axes import normalise_axes
 from .casts import astype_forward
@@ -41,7 +41,7 @@ def matmul_forward(x: Any, y: Any) -> Any:
     xp = array_module(x)
     dtype = xp.result_type(x, y)
     if is_float(dtype):
-        x, y = (_for_blas(astype_forward(a, accumulator(dtype))) for a in (x, y))
+        x, y = (_for_blas(astype_forward(a, product_dtype(a, dtype))) for a in (x, y))
     if x.ndim == 1 or y.ndim == 1 or x.nbytes + y.nbytes < LARGE or not is_float(dtype):
         return astype_forward(xp.matmul(x, y), dtype)
     shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])

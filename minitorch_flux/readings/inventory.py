@@ -15,7 +15,7 @@ import numpy as np
 from ..backend.threads import blas_threads, num_threads
 from . import host
 from .arguments import accumulation_dtype
-from .cache import cache_folder, cached, digest
+from .cache import cache_folder, cached, digest, is_cached
 from .kernel import KernelFile
 from .nvrtc import INSTALL_NVRTC, OPTIONS, Usage, architectures, compile_cuda, cuda_text, nvrtc_version
 from .source import Constants, KernelText, kernels_folder, read_kernels
@@ -57,15 +57,27 @@ def usage_of(
     text = cuda_text(source, types, constants)
     if text is None:
         return None
+    key = _usage_key(text, architecture)
 
     def make(folder: Path) -> None:
         program = compile_cuda(text, source.name, architecture)
         found = {name: dataclasses.asdict(usage) for name, usage in program.usage.items()}
         (folder / "usage.json").write_text(json.dumps(found), encoding="utf-8")
 
-    key = digest("usage", text, str(architecture), repr(OPTIONS), repr(nvrtc_version()))
     found = json.loads(cached(key, "usage.json", make).read_text(encoding="utf-8"))
     return {name: Usage(**usage) for name, usage in found.items()}
+
+
+def _usage_key(text: str, architecture: int) -> str:
+    return digest("usage", text, str(architecture), repr(OPTIONS), repr(nvrtc_version()))
+
+
+def usage_is_known(
+    source: KernelText, types: Mapping[str, np.dtype[Any]], constants: Constants, architecture: int
+) -> bool:
+    """Whether ``usage_of`` need not compile."""
+    text = cuda_text(source, types, constants)
+    return text is None or is_cached(_usage_key(text, architecture), "usage.json")
 
 
 def info() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from minitorch_flux.cli import emulations, main
-from minitorch_flux.readings import source
+from minitorch_flux.readings import source, toolchain
 from tests.oracles import needs_compiler
 
 pytestmark = needs_compiler
@@ -21,7 +21,8 @@ BUGS = {
         r"erf_forward: heap-buffer-overflow: read at \S*special.cu:LINE; --report",
     ),
     "undefined": (
-        "erf_forward", "special.cu", "    EACH(i, n)", "    int big = (int)n * 100000000;\n    EACH(i, n + (big == 7))", ["undefined"],
+        "erf_forward", "special.cu", "    EACH(i, n)", "    int big = (int)n * 100000000;\n    EACH(i, n + (big == 7))",
+        ["undefined"],
         r"erf_forward: signed integer overflow: 33 \* 100000000 cannot be represented in type 'int': at \S*special.cu:LINE",
     ),
     "result": (
@@ -92,6 +93,14 @@ def test_a_clean_kernel(capsys):
     assert len(lines) == 1 + len(emulations.SHAPES)
     assert re.match(r"  3 blocks of 64 x 1 threads, last ones first +1 launches, clean, at most \d+\.\d eps", lines[-1])
     assert err == ""
+
+
+@pytest.mark.skipif(not getattr(toolchain.toolchain(), "half", False), reason="this compiler has no 16-bit type")
+def test_a_kernel_for_gpus_only(capsys):
+    assert main(["emulate", "conv_tensor_filter", "--elements", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"conv_tensor_filter of \S*conv_tensor.cu, float16, 1 elements; checked: results$", lines[0])
+    assert len(lines) == 1 + len(emulations.OF_A_GPU)
 
 
 def test_a_file_is_all_its_kernels(monkeypatch, capsys):

@@ -8,6 +8,7 @@ import pytest
 
 from minitorch_flux.backend import FUNCTIONS
 from minitorch_flux.cli import kernel_tables, main
+from minitorch_flux.cli.kernel_samples import SAMPLES
 from minitorch_flux.readings import KernelBuildError, nvrtc
 from minitorch_flux.readings.inventory import kernel_texts
 from minitorch_flux.readings.nvrtc import Usage
@@ -25,7 +26,8 @@ def no_nvrtc(monkeypatch):
 def test_every_kernel_has_its_op_and_its_test(no_nvrtc):
     rows = kernel_tables.table([], "float32", None)
     assert [row.kernel for row in rows] == [name for text in kernel_texts() for name in text.kernels]
-    for row in rows:
+    special = [name for name, found in SAMPLES.items() if "float32" not in found.dtypes]
+    for row in [row for row in rows if row.kernel not in special] + kernel_tables.table(special, "float16", None):
         assert (ROOT / row.page).is_file(), row
         assert (ROOT / row.test).is_file(), row
         assert row.ops, row
@@ -69,7 +71,7 @@ def test_the_table(capsys):
     assert build == "    sample build: T=float32 ACC=float32"
     assert re.match(r"  sum_rows +(built|can be built) +runs +\d\d \+ 128 B", rest[1])
     assert rest[-2] == "2 kernels in 2 files; 2 are launched for float32"
-    assert re.match(r"GPU \(NVRTC \d+\.\d+\): registers of a thread \+ shared .* at most \d\d registers \(\w+, sm_\d+\); none", rest[-1])
+    assert re.match(r"GPU \(NVRTC \d+\.\d+\): registers .* at most \d\d registers \(\w+, sm_\d+\); none spills", rest[-1])
 
 
 @needs_nvrtc
@@ -124,6 +126,17 @@ def test_what_a_gpu_would_not_like(monkeypatch, capsys):
     assert "at most 200 registers (sum_rows, sm_90); 1 spills" in out
     assert "erf_forward, sm_90: /k/special.cu(5): error: no" in out
     assert "recurrence_forward, sm_90: CUDA has no such type" in out
+
+
+def test_it_says_that_it_compiles(monkeypatch, capsys):
+    monkeypatch.setattr(kernel_tables, "architectures", lambda: (90,))
+    monkeypatch.setattr(kernel_tables, "usage_of", lambda *args: {})
+    monkeypatch.setattr(kernel_tables, "usage_is_known", lambda source, *args: source.name == "special.cu")
+    monkeypatch.setattr(kernel_tables, "MANY", 0)
+    assert main(["kernels", "special"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["kernels", "special", "scans", "sum_rows"]) == 0
+    assert capsys.readouterr().err == "compiling 2 programs with NVRTC; they are remembered\n"
 
 
 def test_bfloat16(no_nvrtc, monkeypatch, capsys):

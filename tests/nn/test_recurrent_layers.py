@@ -484,6 +484,20 @@ def test_padding_changes_nothing():
     np.testing.assert_array_equal(layer(x, mask=flux.tensor(np.arange(5)[:, None] < lengths)).data, y)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("inputs", [2, 40])  # few features are multiplied inside of the pass, many before it
+def test_nan_where_there_is_no_step_reaches_no_gradient(kind, inputs):
+    layer = randomised(kind(inputs, 3, num_layers=2, bidirectional=True))
+    x = np.random.default_rng(0).standard_normal((5, 2, inputs))
+    lengths = np.array([2, 5])
+    changed = x.copy()
+    changed[2:, 0] = np.nan
+    wanted, grads = (flux.gradient(lambda m, x: (m(x, lengths=lengths) ** 2).sum(), layer, x) for x in (x, changed))
+    assert not grads[1][2:, 0].any()
+    for name, _ in layer.named_parameters():
+        np.testing.assert_array_equal(getattr(grads[0], name), getattr(wanted[0], name))
+
+
 def test_holes_are_skipped():
     layer = randomised(LSTM(2, 3))
     x = np.random.default_rng(0).standard_normal((5, 1, 2))

@@ -178,7 +178,7 @@ def addresses(body: str, types: dict[str, str]) -> Iterator[tuple[str, bool]]:
     for m in re.finditer(r"\b(\w+)\[", body):
         if types.get(m[1]) == "pointer":
             yield body[m.end() : _close(body, m.end() - 1)], False
-    for m in re.finditer(r"(?<![=<>!])\b(\w+) \+?= ([^;]*)", body):
+    for m in re.finditer(r"(?<![=<>!])\b(\w+) \+?= (?=([^;]*))", body):
         if types.get(m[1]) == "pointer":
             for part in _split(m[2])[:1]:
                 yield part, False

@@ -28,6 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from minitorch_flux.readings.source import KernelText, Signature, kernels_folder
 
 from .mutations import Mutant, mutants_of
 
-SIZES = (33, 1, 257)
+SIZES = (33, 1, 1025)
 """Of each sample, those of these sizes that it has, and the largest of the others that it has."""
 PATIENCE = 60.0
 
@@ -61,7 +62,7 @@ FLAGS = ("-std=c++17", "-g", "-w")
 def sizes_of(sample: Sample, stage: str = "") -> list[int]:
     found = [n for n in SIZES if n in sample.sizes]
     found += [] if len(found) > 2 else [max(set(sample.sizes) - set(found))]
-    return found[:1] if stage == "thread" else found  # TSan is slow
+    return [found[0], max(found)] if stage == "thread" else found  # TSan is slow
 
 
 def only(source: KernelText, kernels: Sequence[str]) -> KernelText:
@@ -71,7 +72,7 @@ def only(source: KernelText, kernels: Sequence[str]) -> KernelText:
         if signature.name not in kernels:
             part = text[signature.start : signature.end]
             text = text[: signature.start] + "\n" * part.count("\n") + text[signature.end :]
-    return KernelText(source.path, text, parse_kernels(text, source.name), source.constants, source.types)
+    return replace(source, text=text, kernels=parse_kernels(text, source.name))
 
 
 class Mutated(Emulation):
@@ -80,6 +81,7 @@ class Mutated(Emulation):
     def __init__(self, mutant: Mutant | None, kernels: Sequence[str], folder: Path, **how: Any) -> None:
         super().__init__(**how, patience=PATIENCE)
         self.mutant, self.kernels, self.folder = mutant, tuple(kernels), folder
+        self.gpu = any(SAMPLES[kernel].gpu for kernel in kernels)
 
     def launch(
         self, source: KernelText, signature: Signature, types: Mapping[str, Any], constants: Any,
@@ -152,13 +154,9 @@ def outcome(mutant: Mutant | None, kernels: Sequence[str]) -> str:
                             found = verdict(kernel, n)
                         if found:
                             return found
-        cpu = mutant is not None and "vec_" in "".join(map(read_part(mutant), kernels))
-        return (on_the_cpu(mutant, kernels, Path(folder)) if cpu else None) or "survives"
-
-
-def read_part(mutant: Mutant) -> Any:
-    source = source_of(mutant.kernels[0])
-    return lambda kernel: source.text
+        if mutant is not None and any("vec_" in source_of(k).text and not SAMPLES[k].gpu for k in kernels):
+            return on_the_cpu(mutant, kernels, Path(folder)) or "survives"  # it has code of its own there
+        return "survives"
 
 
 def verdict(kernel: str, n: int) -> str | None:
@@ -212,6 +210,9 @@ def on_the_cpu(mutant: Mutant, kernels: Sequence[str], folder: Path) -> str | No
     if not child:
         code = 1
         try:
+            tools = compiler()
+            flags = tuple("-O1" if flag == "-O3" else flag for flag in tools.flags)  # built more quickly
+            host.toolchain = lambda: replace(tools, flags=flags, identity=f"{tools.identity} -O1")
             os.environ[VARIABLE] = str(folder)
             folder.chmod(0o700)
             for kernel in kernels:
@@ -254,15 +255,20 @@ def all_mutants(files: Sequence[str] = ()) -> list[Mutant]:
     return [m for m in found if not missing & set(m.kernels)]
 
 
-def digest(mutant: Mutant | None, kernels: Sequence[str]) -> str:
-    """Of everything that the outcome depends on."""
-    header = mutant.text if mutant is not None and mutant.file == "flux.h" else (kernels_folder() / "flux.h").read_text()
-    parts = [header, repr((SIZES, STAGES))]
-    for kernel in kernels:
-        source = source_of(kernel)
-        parts.append(only(source if mutant is None else mutated(source, mutant), [kernel]).text)
-        parts.append(inspect.getsource(sys.modules[SAMPLES[kernel].calls.__module__]))
+def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def digests(mutant: Mutant | None, kernels: Sequence[str]) -> tuple[str, str]:
+    """Of what the outcome depends on: of the kernels' texts, and of their samples."""
+    header = mutant.text if mutant is not None and mutant.file == "flux.h" else (kernels_folder() / "flux.h").read_text()
+    sources = [source_of(kernel) for kernel in kernels]
+    if mutant is not None:
+        sources = [mutated(source, mutant) for source in sources]
+    texts = [only(source, [kernel]).text for source, kernel in zip(sources, kernels, strict=True)]
+    modules = {SAMPLES[kernel].calls.__module__ for kernel in kernels}
+    samples = [inspect.getsource(sys.modules[name]) for name in sorted(modules)]
+    return _hash(header, *texts), _hash(repr((SIZES, STAGES)), *samples)
 
 
 def judged(mutant: Mutant) -> str:
@@ -274,39 +280,45 @@ def baseline(kernel: str) -> str:
     return outcome(None, [kernel])
 
 
-def record_file() -> Path:
-    return cache_folder() / "mutants.jsonl"
+class Record:
+    """Outcomes of earlier runs, kept in a file of the cache."""
+
+    def __init__(self, grown: bool = False) -> None:
+        self.file, self.grown = cache_folder() / "mutants.jsonl", grown
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]
+        self.known = {row["text"]: (row["samples"], row["outcome"]) for row in rows}
+
+    def get(self, mutant: Mutant | None, kernels: Sequence[str]) -> str | None:
+        """The outcome, if it is known. Samples that have only ``grown`` kill what they killed before."""
+        text, samples = digests(mutant, kernels)
+        before, outcome = self.known.get(text, ("", None))
+        killed = mutant is not None and outcome not in (None, "survives")
+        return outcome if before == samples or (self.grown and killed) else None
+
+    def note(self, mutant: Mutant | None, kernels: Sequence[str], outcome: str) -> None:
+        text, samples = digests(mutant, kernels)
+        row = {"text": text, "samples": samples, "outcome": outcome, "what": mutant.key if mutant else kernels[0]}
+        with self.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
-def recorded() -> dict[str, str]:
-    """Outcomes of earlier runs by digest."""
-    if not record_file().exists():
-        return {}
-    rows = (json.loads(line) for line in record_file().read_text().splitlines() if line.endswith("}"))
-    return {row["digest"]: row["outcome"] for row in rows}
-
-
-def run_all(mutants: Sequence[Mutant], processes: int = 2) -> Iterator[tuple[Mutant, str]]:
+def run_all(mutants: Sequence[Mutant], processes: int = 2, grown: bool = False) -> Iterator[tuple[Mutant, str]]:
     """Every mutant with its outcome; those of earlier runs first. Raises where a kernel as it is does not pass."""
-    known = recorded()
-    digests = {m.key: digest(m, m.kernels) for m in mutants}
-    left = [m for m in mutants if digests[m.key] not in known]
-    yield from ((m, known[digests[m.key]]) for m in mutants if digests[m.key] in known)
-
-    def note(key: str, found: str, what: str) -> None:
-        with record_file().open("a") as record:
-            record.write(json.dumps({"digest": key, "outcome": found, "mutant": what}) + "\n")
-
+    record = Record(grown)
+    known = [record.get(m, m.kernels) for m in mutants]
+    yield from ((m, found) for m, found in zip(mutants, known, strict=True) if found is not None)
+    left = [m for m, found in zip(mutants, known, strict=True) if found is None]
     with ProcessPoolExecutor(processes) as pool:
-        kernels = sorted(k for k in {k for m in left for k in m.kernels} if known.get(digest(None, [k])) != "survives")
+        kernels = sorted(k for k in {k for m in left for k in m.kernels} if record.get(None, [k]) != "survives")
         for kernel, found in zip(kernels, pool.map(baseline, kernels), strict=True):
             if found != "survives":
                 raise AssertionError(f"{kernel}, as it is: {found}")
-            note(digest(None, [kernel]), found, kernel)
+            record.note(None, [kernel], found)
         futures = {pool.submit(judged, m): m for m in left}
         for future in as_completed(futures):
             mutant, found = futures[future], future.result()
-            note(digests[mutant.key], found, mutant.key)
+            record.note(mutant, mutant.kernels, found)
             yield mutant, found
 
 
@@ -314,7 +326,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.readings.mutants", description="Mutants of the kernels.")
     parser.add_argument("files", nargs="*", metavar="FILE", help="softmaxes.cu and the like (default: all)")
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--grown", action="store_true", help="the samples have only grown since the last run: what was "
+                        "killed is not run again")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     mutants = all_mutants(arguments.files)
     if arguments.list:
@@ -324,7 +338,7 @@ def main() -> None:
         return
     counts: dict[str, Counter[str]] = {}
     started = time.monotonic()
-    for i, (mutant, found) in enumerate(run_all(mutants, arguments.processes)):
+    for i, (mutant, found) in enumerate(run_all(mutants, arguments.processes, arguments.grown)):
         counts.setdefault(mutant.file, Counter())[found] += 1
         if found == "survives":
             print(mutant.key, flush=True)

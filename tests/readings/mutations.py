@@ -234,7 +234,8 @@ def _comparisons(body: str) -> Iterator[Edit]:
         if set(re.findall(r"(?<!\.)\b[A-Za-z_]\w*", whole)) & (real | {"ACC", "T", "INFINITY"}):
             continue
         left, right = re.escape(body[start : m.start()].strip()), re.escape(body[m.end() : end].strip())
-        if not re.match(rf"\s*\? (?:\(\w+\))?(?:{left} : {right}|{right} : {left})", body[end:]):  # of equal ones either is the smaller
+        # Of two equal numbers either is the smaller.
+        if not re.match(rf"\s*\? (?:\(\w+\))?(?:{left} : {right}|{right} : {left})", body[end:]):
             yield m.start(1), m.end(1), moved[m[1]], "bound moved"
         if not any(a <= m.start() < b for a, b in loops) and "return" not in whole:
             gap = len(whole) - len(whole.lstrip())

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitorch_flux.readings import KernelBuildError, KernelError, KernelFile, host
+from minitorch_flux.readings.emulator import emulated
+from tests.oracles import HAS_COMPILER
 
 SAMPLE = Path(__file__).parent / "sample.cu"
 sample = KernelFile(SAMPLE)
@@ -368,3 +370,19 @@ def test_a_kernel_may_have_the_name_of_a_function_of_the_c_library(tmp_path):
     y = np.empty_like(x)
     assert KernelFile(path)("select", x, 1, 5, x, y, 5)
     assert y.tolist() == [0, 2, 4, 6, 8]
+
+
+def test_a_text_for_gpus_only_declines_on_the_cpu(tmp_path):
+    path = tmp_path / "only.cu"
+    path.write_text("// gpu: sm=80 block=64 T=float32\n#include \"flux.h\"\n"
+                    "KERNEL(a)(T* y, long long n) { ROWS(r, n, 1) ONE_LANE y[r] = T(blockDim.x); }\n")
+    file, y = KernelFile(path), np.zeros(3, np.float32)
+    assert not file.runs_on(y)
+    assert file("a", y, 3, 1, y, 3) is False
+    if HAS_COMPILER:
+        with emulated(lanes=32) as emulation:
+            assert file.runs_on(y)
+            assert file("a", y, 3, 1, y, 3)
+            assert file("a", y.astype(np.float64), 3, 1, y, 3) is False
+        assert emulation.launches == 1
+        assert (y == 64).all()  # the block that the text asks for

@@ -48,6 +48,25 @@ def test_without_row_sum_the_cpu_passes_and_the_emulator_does_not(folder):
     assert "Not equal to tolerance" in result.stderr
 
 
+def test_the_report_that_is_shown_is_of_the_kernel_as_it_is():
+    line, shown = re.search(r"write at kernels/softmaxes.cu:(\d+)\n +(\S.*)", TEXT).groups()
+    text = (kernels_folder() / "softmaxes.cu").read_text().splitlines()[int(line) - 1].strip()
+    assert text == f"ONE_LANE {shown}"
+
+
+def test_a_build_for_the_debugger_knows_the_lines_of_the_kernel(folder):
+    """The text's own name and folder are in the table of lines, not those of what the compiler was given."""
+    flags = re.search(r'MINITORCH_FLUX_CXXFLAGS="(.*?)" gdb', TEXT)[1]
+    (folder / "cpu.py").write_text((folder / "first.py").read_text().split("from minitorch_flux.readings.emulator")[0])
+    cache = folder / "cache"
+    result = run(folder, sys.executable, "cpu.py", MINITORCH_FLUX_CXXFLAGS=flags, MINITORCH_FLUX_CACHE=str(cache))
+    assert result.returncode == 0, result.stderr
+    (library,) = [p.read_bytes() for p in cache.glob("*/kernels.so")]
+    assert b".debug_line" in library
+    assert b"first.cu\0" in library
+    assert str(folder).encode() in library
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
 def test_the_debugger_stops_at_a_line_of_the_kernel(folder):
@@ -61,6 +80,10 @@ def test_the_debugger_stops_at_a_line_of_the_kernel(folder):
     assert re.search(r"\$1 = \d+\.\d+", result.stdout), result.stdout + result.stderr
     assert "$2 = 100" in result.stdout
     assert f"first.cu:{line}" in result.stdout
+    options = ["-q", "-batch", "-ex", "set breakpoint pending on", "-ex", "break normalise_rows", "-ex", "run"]
+    options += ["-ex", f"break first.cu:{line}", "-ex", "condition 2 r == 3", "-ex", "delete 1", "-ex", "continue", "-ex", "print r", "--args"]
+    result = run(folder, "gdb", *options, sys.executable, "first.py", MINITORCH_FLUX_CXXFLAGS=flags)
+    assert "$1 = 3" in result.stdout, result.stdout + result.stderr
 
 
 def test_every_word_of_the_vocabulary_is_in_flux_h():

@@ -53,3 +53,9 @@ def test_limits(rows, width, elementwise, most):
     assert g.rows == 1 or g.lanes == 32  # what flux.h's row_sum stands on
     if not elementwise:
         assert g.grid * g.rows >= min(rows, LARGEST_GRID)
+
+
+def test_a_block_that_the_text_fixes():
+    assert geometry(9, 10, False, block=128) == Geometry(9, 128, 1)
+    assert geometry(0, 10**6, False, most=256, block=64) == Geometry(1, 64, 1)
+    assert geometry(10**7, 1, False, block=128).grid == LARGEST_GRID

@@ -38,7 +38,9 @@ MORE = {
 }  # fmt: skip
 
 
-def budget(kernel, dtype):
+def budget(kernel, dtype, gpu=None):
+    if gpu:  # two blocks of its size fit a multiprocessor
+        return 65536 // (2 * gpu.block)
     return MORE.get(f"{kernel} {dtype}") or max(MORE.get(kernel, FEW), USUAL.get(dtype, FEW))
 
 
@@ -64,16 +66,23 @@ def check(source, constants, types, dtype, architecture):
     for kernel, usage in program.usage.items():
         assert usage.spilled == 0, f"{what}: {kernel} spills {usage.spilled} bytes"
         assert usage.shared <= 48 << 10, f"{what}: {kernel} takes {usage.shared} bytes of shared memory"
-        most = budget(kernel, dtype)
+        most = budget(kernel, dtype, source.gpu)
         assert usage.registers <= most, f"{what}: {kernel} takes {usage.registers} registers, its budget is {most}"
     return set(program.usage)
 
 
+def taken(source):
+    """The architectures and dtypes that a file is for."""
+    dtypes = DTYPES if nvrtc._include_options() else DTYPES[:2]
+    if source.gpu is None:
+        return ARCHITECTURES, dtypes
+    return [a for a in ARCHITECTURES if a >= source.gpu.sm], [d for d in dtypes if d in source.gpu.dtypes]
+
+
 def chosen(source):
     """(architecture, dtype) for a file: any, but the same each time."""
-    number = int(hashlib.sha256(source.name.encode()).hexdigest(), 16)
-    dtypes = DTYPES if nvrtc._include_options() else DTYPES[:2]
-    return ARCHITECTURES[number % len(ARCHITECTURES)], dtypes[number // 1000 % len(dtypes)]
+    number, (architectures, dtypes) = int(hashlib.sha256(source.name.encode()).hexdigest(), 16), taken(source)
+    return architectures[number % len(architectures)], dtypes[number // 1000 % len(dtypes)]
 
 
 @needs_nvrtc
@@ -94,7 +103,9 @@ def test_every_kernel(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
 def test_everything(file, architecture):
     source = read_kernels(file)
-    dtypes = DTYPES if nvrtc._include_options() else DTYPES[:2]
+    architectures, dtypes = taken(source)
+    if architecture not in architectures:
+        pytest.skip(f"{source.name} is for sm_{source.gpu.sm} and later")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [
             pool.submit(check, source, constants, types, dtype, architecture)

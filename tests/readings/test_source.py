@@ -182,3 +182,15 @@ def test_what_a_file_does_not_declare(tmp_path):
         compose(text, TYPES, {"K": 3})
     with pytest.raises(KernelError, match="does not declare I; add a line `// types: I=int64`"):
         compose(text, {**TYPES, "I": "long long"}, {})
+
+
+def test_a_text_for_gpus_only(tmp_path):
+    body = "KERNEL(a)(T* y, int n) { ROWS(r, n, 1) y[r] = 1; }"
+    assert parsed(tmp_path, body).gpu is None
+    needs = parsed(tmp_path, f"// gpu: sm=80 block=128 T=float16,float32\n{body}").gpu
+    assert (needs.sm, needs.block, needs.dtypes) == (80, 128, ("float16", "float32"))
+    half, double = np.dtype("float16"), np.dtype("float64")
+    assert [needs.takes(half, 80), needs.takes(half, 75), needs.takes(double, 90)] == [True, False, False]
+    for line in ("sm=80", "sm=80 block=100 T=float16", "sm=x block=32 T=float16", "sm=80 block=32 T=float16\n// gpu: sm=90"):
+        with pytest.raises(KernelError, match="some.cu: write one line `// gpu: sm=80 block=128 T=float16,float32`"):
+            parsed(tmp_path, f"// gpu: {line}\n{body}")

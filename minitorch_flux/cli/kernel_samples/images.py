@@ -52,6 +52,9 @@ def _convolutions(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]
     yield d.window((3, 3), pad=1), (5, d.n), 3, 10
     yield d.window((2, 3), stride=(2, 2), pad=((0, 1), (1, 1)), dilation=(2, 1), groups=2), (5, 2 * d.n), 4, 6
     yield d.window((2, 2, 2), stride=(2, 1, 1), pad=(1, 0, 1)), (3, 4, d.n), 2, 3
+    odd = d.window((3, 2, 2), stride=(2, 1, 2), pad=((1, 0), (0, 1), (1, 1)), dilation=(1, 2, 1))
+    yield odd, (6, 4, 2 * d.n + 1 if d.n < 100 else 9), 11, 9  # blocks of channels that are not full
+    yield d.window((2, 3), stride=(3, 2), pad=((2, 0), (1, 2))), (99, d.n if d.n < 100 else 7), 2, 3  # higher than wide
 
 
 def _filters(d: Draw, window: Window, inputs: int, outputs: int) -> Any:
@@ -85,6 +88,7 @@ def _depthwise(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]:
     yield d.window((3, 3), pad=1, groups=3), (9, d.n), 3, 1
     yield d.window((3, 2), stride=(2, 2), pad=((1, 2), (1, 0)), groups=2), (9, 2 * d.n), 2, 2
     yield d.window((2, 2, 3), stride=(2, 1, 1), pad=(1, 0, 1), dilation=(1, 2, 1), groups=2), (3, 6, d.n), 2, 1
+    yield d.window((3, 3), pad=1, groups=3), (99, d.n), 3, 1  # higher than wide
 
 
 @sample("depthwise_forward", sizes=WIDTHS)

@@ -68,7 +68,8 @@ def _where(d: Draw) -> Iterator[Any]:
             z = empty(x.shape, x.dtype)
             arrays = [None if number else v.view(bits) for number, v in zip(numbers, (x, y), strict=True)]
             raw = [v.view(bits).item() for v in (a, b)]
-            if not comparisons("where_forward", x, 1, d.n, condition.view(np.uint8), *arrays, *raw, z.view(bits), d.n, BITS=bits):
+            inputs = (condition.view(np.uint8), *arrays, *raw)
+            if not comparisons("where_forward", x, 1, d.n, *inputs, z.view(bits), d.n, BITS=bits):
                 return
             yield z
         else:

@@ -58,6 +58,7 @@ class Sample:
     ``sizes``: the values of ``draw.n`` that it is made for. ``tolerance``: how far, in units of the dtype's resolution
     and of the largest expected number, a kernel may be from its reference. ``op``: the array function that launches the
     kernel, where the sample does so itself and the two names differ. ``dtypes``: those in which it must be launched.
+    ``gpu``: the text is for GPUs only, so that the emulator runs it and the CPU does not.
     """
 
     kernels: tuple[str, ...]
@@ -66,6 +67,7 @@ class Sample:
     tolerance: float
     op: str
     dtypes: tuple[str, ...]
+    gpu: bool = False
 
 
 SAMPLES: dict[str, Sample] = {}
@@ -74,12 +76,12 @@ SAMPLES: dict[str, Sample] = {}
 
 def sample(
     *kernels: str, sizes: tuple[int, ...] = BOUNDARIES, tolerance: float = 32.0, op: str = "",
-    dtypes: tuple[str, ...] = ("float32", "float64"),
+    dtypes: tuple[str, ...] = ("float32", "float64"), gpu: bool = False,
 ) -> Callable[[Calls], Calls]:
     """Decorator: these calls show the kernels of these names."""
 
     def register(calls: Calls) -> Calls:
-        found = Sample(kernels, calls, sizes, tolerance, op, dtypes)
+        found = Sample(kernels, calls, sizes, tolerance, op, dtypes, gpu)
         for name in kernels:
             if name in SAMPLES:
                 raise ValueError(f"there are two samples for the kernel {name!r}")

@@ -37,7 +37,8 @@ class Launch:
 class _Notes:
     """Takes launches, runs nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: bool) -> None:
+        self.gpu = gpu
         self.launches: list[Launch] = []
 
     def launch(
@@ -60,7 +61,7 @@ def _op() -> str | None:
 
 def launches(sample: Sample, n: int, dtype: Any) -> list[Launch]:
     """What the sample launches, without running it: what it returns is thrown away."""
-    with launching(_Notes()) as notes, np.errstate(all="ignore"), poisoned(0):
+    with launching(_Notes(sample.gpu)) as notes, np.errstate(all="ignore"), poisoned(0):
         run(sample, n, dtype)
     return notes.launches
 

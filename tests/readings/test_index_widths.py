@@ -1,0 +1,105 @@
+"""Indices beyond 2**31, by construction: no address of a kernel is made from a product of ints (see index_widths.py)."""
+
+import pytest
+
+from minitorch_flux.readings.inventory import kernel_texts
+from minitorch_flux.readings.source import parse_file
+from tests.readings.index_widths import Expression, narrow_products
+
+SMALL = {
+    # The taps of a kernel, and with them the rows of a matrix of columns or of filters, are numbered by ints.
+    "convolution.cu conv_data: w0 + (kd * KH + kh) * KW",
+    "convolution.cu conv_channels: w + (c * taps + (kd * s.KH + kh) * KW) * OB + first",
+    "depthwise.cu depthwise_data: w0 + m * taps + kd * KH * KW",
+    "im2col.cu im2col_forward: KD * KH * KW",
+    "im2col.cu col2im_forward: matrix + ((kd * KH + kh) * KW + kw) * row + ((long long)od * OH + oh) * OW",
+    "conv_tensor.cu conv_tensor_filter: C * KD * KH * KW",
+    # A pixel of a line, whose length is an int.
+    "im2col.cu col2im_forward: (first + i) * sw + shift",
+    # arg is an int: the op takes planes of fewer than 2**31 pixels only.
+    "pooling.cu max_of_windows: (d * s.H + h) * s.W + w",
+    "adaptive_pooling.cu adaptive_max_forward: (int)(r % tiles) * lines * OW",
+    "adaptive_pooling.cu adaptive_max_forward: OD * OH * OW - first",
+    "adaptive_pooling.cu adaptive_max_forward: (i * H + k) * W + l",
+    "adaptive_pooling.cu adaptive_mean_forward: (i * H + k) * W + l",
+    "adaptive_pooling.cu adaptive_mean_forward: (int)(r % tiles) * lines * OW",
+    "adaptive_pooling.cu adaptive_mean_forward: OD * OH * OW - first",
+    "adaptive_pooling.cu adaptive_mean_forward: (d.end - d.first) * (h.end - h.first) * (w.end - w.first)",
+}
+"""Products of ints that cannot reach 2**31, with the reason."""
+
+
+def found():
+    return {str(narrow): narrow for text in kernel_texts() for narrow in narrow_products(text, text.path.read_text())}
+
+
+def test_no_address_is_a_product_of_ints():
+    new = sorted(set(found()) - SMALL)
+    assert not new, "begin these with (long long), or say in SMALL why they cannot reach 2**31:\n" + "\n".join(new)
+
+
+@pytest.mark.slow
+def test_exceptions_are_still_there():
+    assert not SMALL - set(found())
+
+
+@pytest.mark.parametrize(
+    ("expression", "narrow", "deep"),
+    [
+        ("i * n", True, False),
+        ("i * n + j", True, False),
+        ("(i * n + j) * m", True, True),
+        ("r * n", False, False),
+        ("(long long)i * n + j", False, False),
+        ("(long long)(i * n)", True, False),
+        ("r + i * n", True, False),
+        ("r % n * m", False, False),
+        ("i % n * m", True, False),
+        ("i / n * m", True, False),
+        ("3 * i + K * j", False, False),
+        ("K * K2 * i", False, False),
+        ("i * 4LL", False, False),
+        ("i < n ? i * n : 0", True, False),
+        ("-i * n", True, False),
+        ("x[i * n]", True, False),
+        ("f(i * n, 1) + 2", True, False),
+        ("s.H * i", True, False),
+        ("s.size * i", False, False),
+        ("x[i] * n", False, False),
+        ("(int)r * n", True, False),
+        ("i + j - n / 2", False, False),
+    ],
+)
+def test_expressions(expression, narrow, deep):
+    types = dict.fromkeys("ijnm", "int") | {"r": "wide", "x": "pointer", "K": "constant", "K2": "constant"}
+    read = Expression(expression, types | {".H": "int", ".size": "wide"})
+    assert (read.narrow, read.deep) == (narrow, deep)
+
+
+TEXT = """#include "flux.h"
+// constants: KW=2
+struct Sizes { int H, W; long long volume; };
+DEVICE ACC sum_of(const T* x, Sizes s, int d) { return x[(d * s.H + 1) * s.W]; }
+KERNEL(a)(const T* __restrict__ x, T* __restrict__ y, long long rows, int n, int m, int k) {
+    const int area = n * m, volume = (n * m + 1) * k;
+    ROWS(r, rows, n * m) {
+        const T *from = x + r * n * m, *other = x + n * m;
+        T* to = y + KW * n;
+        to += m * k;
+        LANES(j, n) y[r * n + j * m] = other[j * KW] + from[area] + sum_of(x + j * m, {n, m, 1}, k) + x[(long long)j * m];
+    }
+}
+"""
+
+
+def test_a_text(tmp_path):
+    path = tmp_path / "small.cu"
+    path.write_text(TEXT)
+    assert [str(narrow) for narrow in narrow_products(parse_file(path, TEXT), TEXT)] == [
+        "small.cu a: r * n + j * m",
+        "small.cu a: x + n * m",
+        "small.cu a: m * k",
+        "small.cu a: x + j * m",
+        "small.cu a: (n * m + 1) * k",
+        "small.cu sum_of: (d * s.H + 1) * s.W",
+    ]
