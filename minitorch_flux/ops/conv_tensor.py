@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import array_module, device_of, empty, tf32_allowed, to_device
+from ..backend import device_of, empty, tf32_allowed, to_device
 from ..readings import KernelFile
 from .geometry import Window
 from .im2col import Sizes, three

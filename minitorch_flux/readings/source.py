@@ -3,7 +3,8 @@
 A kernel file is read once. `KERNEL(name)(parameters) {` gives its signatures; `// constants: KH=2 KW=2` declares
 compile-time constants and `// types: I=int64` type names beyond T and ACC, with values that the tests build (each line
 is one set). `// gpu: sm=80 block=128 T=float16,bfloat16` declares a text that only GPUs from sm_80 on can run, in blocks of
-128 threads and for these types: it has no CPU reading. The composed text carries `#line` directives, so a compiler or gdb names the real file and line.
+128 threads and for these types: it has no CPU reading. The composed text carries `#line` directives, so a compiler or gdb
+names the real file and line.
 """
 
 from __future__ import annotations
@@ -199,8 +200,8 @@ def parse_file(path: Path, text: str) -> KernelText:
     """A kernel file from its text."""
     text = _inlined(path, text, {"flux.h", "call.h", "emulate.h"})
     file = path.name
-    declared = (parse_declarations(kind, text, file) for kind in ("constants", "types"))
-    return KernelText(path, text, parse_kernels(text, file), *declared, _gpu_only(text, file))
+    constants, types = (parse_declarations(kind, text, file) for kind in ("constants", "types"))
+    return KernelText(path, text, parse_kernels(text, file), constants, types, _gpu_only(text, file))
 
 
 def _gpu_only(text: str, file: str) -> GpuOnly | None:

@@ -304,7 +304,8 @@ def tensors_in(y):
 def test_no_function_and_no_method_hands_out_a_parameters_memory_unnoticed(shape):
     """Whatever shares a parameter's memory knows it, so that writes are seen through it and numpy() is read-only."""
     functions = {name: getattr(flux, name) for name in dir(flux) if callable(getattr(flux, name))}
-    functions = {n: f for n, f in functions.items() if getattr(inspect.unwrap(f), "__module__", "").startswith("minitorch_flux.ops")}
+    ours = "minitorch_flux.ops"
+    functions = {n: f for n, f in functions.items() if getattr(inspect.unwrap(f), "__module__", "").startswith(ours)}
     methods = {f"Tensor.{n}": lambda w, *args, n=n: _get(w, n, args) for n in dir(Tensor) if n not in ("data", "backward")}
     assert len(functions) > 100
     shared = set()

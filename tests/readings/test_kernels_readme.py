@@ -81,7 +81,8 @@ def test_the_debugger_stops_at_a_line_of_the_kernel(folder):
     assert "$2 = 100" in result.stdout
     assert f"first.cu:{line}" in result.stdout
     options = ["-q", "-batch", "-ex", "set breakpoint pending on", "-ex", "break normalise_rows", "-ex", "run"]
-    options += ["-ex", f"break first.cu:{line}", "-ex", "condition 2 r == 3", "-ex", "delete 1", "-ex", "continue", "-ex", "print r", "--args"]
+    options += ["-ex", f"break first.cu:{line}", "-ex", "condition 2 r == 3", "-ex", "delete 1"]
+    options += ["-ex", "continue", "-ex", "print r", "--args"]
     result = run(folder, "gdb", *options, sys.executable, "first.py", MINITORCH_FLUX_CXXFLAGS=flags)
     assert "$1 = 3" in result.stdout, result.stdout + result.stderr
 
