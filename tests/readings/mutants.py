@@ -11,7 +11,7 @@ an accumulator is narrowed to float in a build for float64.
 A mutant is built alone, without the kernels of its file that it does not touch, and the samples of its kernels
 (minitorch_flux/cli/kernel_samples) are run in the emulator against the references: in several launch shapes, then under
 AddressSanitizer, UBSan and ThreadSanitizer, and on the CPU reading where that has code of its own. It is killed when
-something differs, is reported, or does not end. kernels/MUTANTS.md lists the survivors with their reasons.
+something differs, is reported, or does not end. survivors.txt lists the survivors with their reasons.
 """
 
 from __future__ import annotations

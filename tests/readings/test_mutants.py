@@ -69,8 +69,11 @@ def test_some_mutants_are_killed(every, rule):
     if rule == "gate exchanged":
         cheap = {"recurrences.cu"}
     some = [m for m in every if m.rule == rule and m.file in cheap and m.key not in listed]
-    mutant = min(some, key=lambda m: hashlib.sha256(f"{m.key} {len(some)}".encode()).digest())
-    assert judged(mutant) not in ("survives", "does not build"), f"{mutant.key}\nin {mutant.kernels}"
+    for mutant in sorted(some, key=lambda m: hashlib.sha256(f"{m.key} {len(some)}".encode()).digest()):
+        verdict = judged(mutant)
+        if verdict != "does not build":  # then it is no mutant: the next one
+            break
+    assert verdict not in ("survives", "does not build"), f"{mutant.key}\nin {mutant.kernels}"
 
 
 @needs_compiler
