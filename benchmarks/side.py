@@ -1,7 +1,7 @@
 """One side of one workload in a process of its own: ``python -m benchmarks.side flux lenet`` prints one line of JSON.
 
 The peers' thread pools get in each other's way inside one process, so every measurement has a process to itself; the parent
-runs the sides in turn.
+runs the sides in turn. A third argument is the number of timed blocks, a fourth a ``Setting`` as JSON.
 """
 
 from __future__ import annotations
@@ -10,48 +10,44 @@ import json
 import sys
 import time
 
+from .workloads import WORKLOADS, Setting, Side, Workload
 
-def measure(side: str, name: str, blocks: int, threads: int) -> dict[str, object]:
-    """Losses of the first steps, the first call, and the time per step of each block."""
-    from .workloads import SIDES, WORKLOADS
 
+def make(side: str, workload: Workload, setting: Setting) -> Side:
+    """The workload on one side. Imports nothing of the other one."""
     if side == "torch":
-        import torch
+        from .torch_side import TorchSide
 
-        torch.set_num_threads(threads)
-    else:
-        import minitorch_flux as flux
+        return TorchSide(workload, setting)
+    from .flux_side import FluxSide
 
-        flux.set_num_threads(threads)
+    return FluxSide(workload, setting)
+
+
+def measure(name: str, side: str, blocks: int, setting: Setting) -> dict[str, object]:
+    """Losses of the first steps, the first call, and the time per step of each block."""
     workload = WORKLOADS[name]
     start = time.perf_counter()
-    step = SIDES[side](workload)
-    losses = [float(step())]
+    ready = make(side, workload, setting)
+    losses = [float(ready.step())]
     first = time.perf_counter() - start
-    losses += [float(step()) for _ in range(9)]
-    for _ in range(workload.steps // 2):
-        step()
-    before = _fresh_bytes(side)
-    times = []
-    for _ in range(blocks):
-        start = time.perf_counter()
-        for _ in range(workload.steps):
-            step()
-        times.append((time.perf_counter() - start) / workload.steps)
-    fresh = _fresh_bytes(side)
-    result: dict[str, object] = {"losses": losses, "first_call_s": first, "step_s": times}
+    losses += [float(ready.step()) for _ in range(9)]
+    ready.timed(workload.steps // 2)
+    before = ready.fresh()
+    times = [ready.timed(workload.steps) / workload.steps for _ in range(blocks)]
+    fresh = ready.fresh()
+    result: dict[str, object] = {"losses": losses, "first_call_s": first, "step_s": times, "device": ready.device}
     if before is not None and fresh is not None:
         result["new_bytes_per_step"] = (fresh - before) / (blocks * workload.steps)
     return result
 
 
-def _fresh_bytes(side: str) -> int | None:
-    if side != "flux":
-        return None
-    import minitorch_flux as flux
-
-    return flux.memory_stats()["fresh_bytes"]
+def main(arguments: list[str]) -> None:
+    """Measure what the arguments say, and print it."""
+    side, name, *rest = arguments
+    blocks, setting = int(rest[0]) if rest else 3, Setting(**json.loads(rest[1])) if len(rest) > 1 else Setting()
+    print(json.dumps(measure(name, side, blocks, setting)))
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    main(sys.argv[1:])

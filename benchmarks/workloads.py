@@ -1,22 +1,49 @@
 """What is timed: the same model, weights, data, loss and optimiser on each side.
 
-A side is a function that builds the workload in one framework and returns ``step()``, which does one training step and
-returns the loss as a float-convertible value. Both sides start from the same arrays, so their losses can be compared before
-anything is timed.
+A model is a table of layers, which ``flux_side.py`` and ``torch_side.py`` read, each for its framework. Both sides draw the
+same weights and start from the same arrays, so their losses can be compared before anything is timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a side runs: the device ("cpu" or "cuda"), and what is asked of it.
+
+    ``capture``: the step is captured and replayed; PyTorch's stays eager, but with ``graph``, where it is a CUDA graph.
+    ``tf32``: float32 products on a GPU may round their factors, on both sides.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    capture: bool = False
+    graph: bool = False
+    tf32: bool = False
+
 
 @dataclass(frozen=True)
 class Workload:
-    """A model by its layers, the shape of its input, and the length of a timed run."""
+    """A model by its layers, the shape of its input, and the length of a timed run.
+
+    The layers, of ``i`` inputs and ``o`` outputs::
+
+        ("dense", i, o, activation)             ("conv", i, o, kernel, pad, activation)
+        ("pool",)  ("flatten",)                 ("rnn" | "lstm" | "gru", i, o)      ("embedding", i, o)
+        ("conv_norm", i, o, kernel, stride, groups, activation)      a convolution without bias, then BatchNorm
+        ("add", branch, shortcut, activation)   activation(branch(x) + shortcut(x)); an empty shortcut is x itself
+        ("norm", size)  ("attention", size, heads)                   LayerNorm, self-attention of (N, tokens, size)
+        ("mean", axes)                          the mean over axes
+    """
 
     name: str
     what: str
@@ -35,34 +62,50 @@ class Workload:
         x = rng.standard_normal((self.batch, *self.input_shape)).astype(np.float32)
         return x, rng.integers(0, self.classes, self.batch)
 
-    def weights(self) -> list[np.ndarray]:
-        """The parameters in order, weights and biases of each layer that has them."""
-        rng = np.random.default_rng(1)
-        arrays = []
-        for kind, *sizes in self.layers:
-            i, o = sizes[0] if sizes else 0, sizes[1] if len(sizes) > 1 else 0
-            weights: list[tuple[int, ...]] = []
-            if kind == "embedding":
-                weights = [(i, o)]
-            elif kind in GATES:
-                weights = [(GATES[kind] * o, i), (GATES[kind] * o, o)]
-            elif kind == "dense":
-                weights = [(o, i)]
-            elif kind == "conv":
-                weights = [(o, i, sizes[2], sizes[2])]
-            shapes = weights if kind == "embedding" else [*weights, *(shape[:1] for shape in weights)]
-            for shape in shapes:
-                bound = 1 / np.sqrt(np.prod(weights[0][1:]))
-                arrays.append(rng.uniform(-bound, bound, shape).astype(np.float32))
-        return arrays
 
-
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+def weights(parameters: Iterable[tuple[str, tuple[int, ...]]]) -> list[np.ndarray]:
+    """Arrays for parameters given by name and shape: matrices and filters by the size of their rows, biases like the matrix
+    before them, the weights of norms 1."""
+    rng = np.random.default_rng(1)
+    arrays, bound = [], 0.0
+    for name, shape in parameters:
+        if len(shape) > 1:
+            bound = 1 / math.sqrt(math.prod(shape[1:]))
+        drawn = rng.uniform(-bound, bound, shape).astype(np.float32)
+        arrays.append(np.ones_like(drawn) if len(shape) == 1 and name.endswith("weight") else drawn)
+    return arrays
 
 
 def _characters(kind: str) -> Workload:
     layers = (("embedding", 96, 64), (kind, 64, 256), ("dense", 256, 96, None))
     return Workload(kind, f"96 characters, {kind.upper()} 64-256 over 64 steps, batch 32, Adam", layers, (64,), 96, 32, 8)
+
+
+def _resnet18() -> Workload:
+    layers: list[tuple[Any, ...]] = [("conv_norm", 3, 64, 3, 1, 1, "relu")]
+    i = 64
+    for o in (64, 128, 256, 512):
+        for stride in (1 if o == 64 else 2, 1):
+            branch = (("conv_norm", i, o, 3, stride, 1, "relu"), ("conv_norm", o, o, 3, 1, 1, None))
+            layers.append(("add", branch, (("conv_norm", i, o, 1, stride, 1, None),) if i != o else (), "relu"))
+            i = o
+    layers += [("mean", (2, 3)), ("dense", 512, 10, None)]
+    return Workload("resnet18", "ResNet-18 for 32x32 (no pool), batch 32, Adam", tuple(layers), (3, 32, 32), 10, 32, 3)
+
+
+def _invres() -> Workload:
+    block = (("conv_norm", 32, 192, 1, 1, 1, "relu6"), ("conv_norm", 192, 192, 3, 1, 192, "relu6"),
+             ("conv_norm", 192, 32, 1, 1, 1, None))
+    layers = (("conv_norm", 3, 32, 3, 1, 1, "relu6"), ("add", block, (), None), ("add", block, (), None),
+              ("mean", (2, 3)), ("dense", 32, 10, None))
+    return Workload("invres", "two inverted residuals 32-192-32 on 32x32, batch 32, Adam", layers, (3, 32, 32), 10, 32, 6)
+
+
+def _vit() -> Workload:
+    block = (("add", (("norm", 192), ("attention", 192, 3)), (), None),
+             ("add", (("norm", 192), ("dense", 192, 768, "gelu"), ("dense", 768, 192, None)), (), None))
+    layers = (*block * 4, ("mean", (1,)), ("dense", 192, 10, None))
+    return Workload("vit", "four encoder blocks 192-768, 3 heads, 64 tokens, batch 32, Adam", layers, (64, 192), 10, 32, 4)
 
 
 WORKLOADS = {
@@ -75,87 +118,27 @@ WORKLOADS = {
             ("conv", 1, 6, 5, 2, "relu"), ("pool",), ("conv", 6, 16, 5, 0, "relu"), ("pool",), ("flatten",),
             ("dense", 400, 120, "relu"), ("dense", 120, 84, "relu"), ("dense", 84, 10, None)), (1, 28, 28), 10, 128, 20),
         *map(_characters, GATES),
+        _resnet18(),
+        _invres(),
+        _vit(),
     )
 }
 
 
-def flux_side(w: Workload) -> Callable[[], Any]:
-    """The workload in minitorch_flux."""
-    import minitorch_flux as flux
+class Side:
+    """A workload in one framework, ready to run: ``step()`` is one training step and returns the loss.
 
-    make: dict[str, Callable[..., Any]] = {
-        "dense": lambda i, o, act: flux.Dense(i, o, getattr(flux, act or "identity")),
-        "conv": lambda i, o, k, pad, act: flux.Conv((k, k), i, o, getattr(flux, act), pad=pad),
-        "pool": lambda: flux.MaxPool((2, 2)),
-        "flatten": lambda: flux.flatten,
-        "embedding": flux.Embedding,
-        "rnn": lambda i, o: flux.RNN(i, o, hidden_bias=True),
-        "lstm": lambda i, o: flux.LSTM(i, o, hidden_bias=True),
-        "gru": lambda i, o: flux.GRU(i, o, hidden_bias=True),
-    }
-    model = flux.Chain(*(make[kind](*sizes) for kind, *sizes in w.layers))
-    model.load_state_dict(dict(zip(model.state_dict(), w.weights(), strict=True)))
-    opt = flux.setup(flux.Adam(1e-3), model)
-    x, y = w.data()
+    ``timed(n)``: the seconds that ``n`` steps take, on a GPU between two device events. ``fresh()``: bytes of memory that
+    was ever newly allocated, None where that is not known. ``device``: what the device calls itself.
+    """
 
-    def loss(m: Any) -> Any:
-        return flux.losses.logitcrossentropy(m(x), y)
+    step: Callable[[], Any]
+    device: str
 
-    def step() -> Any:
-        value, grads = flux.withgradient(loss, model)
-        flux.update(opt, model, grads)
-        return value
+    def timed(self, n: int) -> float:
+        """Seconds of ``n`` steps."""
+        raise NotImplementedError
 
-    return step
-
-
-def torch_side(w: Workload) -> Callable[[], Any]:
-    """The workload in PyTorch, eager."""
-    import torch
-    from torch import nn
-
-    class Outputs(nn.Module):  # of a recurrent layer, without its state
-        def __init__(self, layer: Any) -> None:
-            super().__init__()
-            self.layer = layer
-
-        def forward(self, x: Any) -> Any:
-            return self.layer(x)[0]
-
-    activations = {"tanh": nn.Tanh, "relu": nn.ReLU}
-    layers: list[Any] = []
-    for kind, *sizes in w.layers:
-        if kind == "dense":
-            layers.append(nn.Linear(sizes[0], sizes[1]))
-        elif kind == "conv":
-            layers.append(nn.Conv2d(sizes[0], sizes[1], sizes[2], padding=sizes[3]))
-        elif kind == "embedding":
-            layers.append(nn.Embedding(*sizes))
-        elif kind in GATES:
-            layers.append(Outputs(getattr(nn, kind.upper())(*sizes)))
-        else:
-            layers.append(nn.MaxPool2d(2) if kind == "pool" else nn.Flatten())
-        if kind in ("dense", "conv") and sizes[-1]:
-            layers.append(activations[sizes[-1]]())
-    model = nn.Sequential(*layers)
-    with torch.no_grad():
-        for p, a in zip(model.parameters(), w.weights(), strict=True):
-            p.copy_(torch.from_numpy(a))
-    opt = torch.optim.Adam(model.parameters(), 1e-3)
-    x, y = map(torch.from_numpy, w.data())
-    flat = y.flatten()
-
-    def step() -> Any:
-        opt.zero_grad()
-        logits = model(x)
-        if y.ndim > 1:
-            logits = logits.flatten(0, -2)
-        loss = nn.functional.cross_entropy(logits, flat)
-        loss.backward()
-        opt.step()
-        return loss.detach()
-
-    return step
-
-
-SIDES = {"flux": flux_side, "torch": torch_side}
+    def fresh(self) -> int | None:
+        """Bytes of new memory so far."""
+        return None

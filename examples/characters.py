@@ -1,6 +1,6 @@
 """A character LSTM learns English from the Python language reference, then writes some.
 
-    python examples/characters.py [--steps 1200] [--seed 0] [--out runs/characters]
+    python examples/characters.py [--steps 1200] [--seed 0] [--out runs/characters] [--device cuda]
 
 The text is ``pydoc_data.topics``, which comes with every Python: 460 thousand characters. The model reads 32 places of it
 at once, 64 characters at a time, and carries its state from one batch to the next (truncated backpropagation). Its
@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 import minitorch_flux as flux
+from minitorch_flux.backend import to_device
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # 96 characters
 STREAMS, STEPS = 32, 64  # places read at once, characters of each between two updates
@@ -135,30 +136,32 @@ def draw_surprise(model, codes, path, columns=84, rows=12):
     plt.close(figure)
 
 
-def main(steps=1200, seed=0, out="runs/characters"):
+def main(steps=1200, seed=0, out="runs/characters", device="cpu"):
     """Train, test, write, draw; returns the perplexities of the LSTM and of the bigram counts."""
     train, test = corpus()
     baselines = {"single characters": counted(train, test, 0), "pairs of characters": counted(train, test, 1)}
     flux.seed(seed)
-    model = flux.Chain(flux.Embedding(96, 64), flux.LSTM(64, 256, stateful=True), flux.Dense(256, 96))
+    model = flux.Chain(flux.Embedding(96, 64), flux.LSTM(64, 256, stateful=True), flux.Dense(256, 96)).to(device)
     opt = flux.setup(flux.OptimiserChain(flux.ClipNorm(1.0), flux.Adam(4e-3)), model)
     rate = flux.schedules.CosAnneal(4e-3, 1e-4, period=steps)
-    curve, step = [(0, perplexity(model, test))], 0
+    curve, step = [(0, perplexity(flux.cpu(model), test))], 0
     while step < steps:
         flux.reset(model)
         for x, y in batches(train, STREAMS, STEPS):
+            x, y = to_device(x, device), to_device(y, device)
             flux.adjust(opt, rate(step))
             loss, grads = flux.withgradient(lambda m, x=x, y=y: flux.losses.logitcrossentropy(m(x), y), model)
             flux.update(opt, model, grads)
             step += 1
             if step % 100 == 0 or step == steps:
-                curve.append((step, perplexity(model, test)))
+                curve.append((step, perplexity(flux.cpu(model), test)))
                 print(f"step {step:5}: loss {loss.item():.3f}, perplexity on unseen text {curve[-1][1]:.2f}", flush=True)
             if step == steps:
                 break
     for name, value in baselines.items():
         print(f"perplexity of counting {name}: {value:.2f}")
     print(f"perplexity of the LSTM: {curve[-1][1]:.2f}")
+    model = flux.cpu(model)
     sample = write(model, 800, 0.5, np.random.default_rng(seed))
     print("\nIt writes:\n\n" + sample + "\n")
     out = Path(out)
@@ -175,4 +178,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/characters")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N: where it trains (default: cpu)")
     main(**vars(parser.parse_args()))

@@ -1,6 +1,6 @@
 """Which language is a surname from? A GRU reads it letter by letter.
 
-    python examples/names.py [--epochs 12] [--seed 0] [--out runs/names]
+    python examples/names.py [--epochs 12] [--seed 0] [--out runs/names] [--device cuda]
 
 Trains on 6024 names of ten languages, tests on 1502 others, and leaves ``confusion.png`` (which language is taken for
 which) and ``reading.png`` (what the network believes after each letter of a few names). Needs matplotlib.
@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minitorch_flux as flux
+from minitorch_flux.backend import to_device
 from minitorch_flux.data import encode_names
 
 PEOPLE = ["lehtonen", "lindqvist", "kovacevic", "vandenberg", "martinelli", "rodriguez", "hutchinson", "schwarzenegger"]
@@ -37,16 +38,21 @@ class Reader(flux.Module):
         return self.dense(self.gru(self.embedding(letters)))
 
 
-def train(data, epochs, seed):
-    """A trained Reader and its losses, one per epoch."""
+def train(data, epochs, seed, device):
+    """A trained Reader, back on the CPU, and its losses, one per epoch."""
     flux.seed(seed)
     letters, lengths = encode_names(data.train.names)
-    model = Reader(len(data.classes))
+    model = Reader(len(data.classes)).to(device)
     batches = flux.DataLoader((letters.T, lengths, data.train.labels), batchsize=64, shuffle=True)
     opt = flux.setup(flux.AdamW(3e-3, weight_decay=1e-2), model)
-    state = flux.train(lambda m, x, n, y: flux.losses.logitcrossentropy(m(x.T, n), y), model, batches, opt, epochs=epochs,
+
+    def loss(m, *batch):
+        x, n, y = (to_device(a, device) for a in batch)
+        return flux.losses.logitcrossentropy(m(x.T, n), y)
+
+    state = flux.train(loss, model, batches, opt, epochs=epochs,
                        callbacks=[flux.Schedule(flux.schedules.CosAnneal(3e-3, period=epochs * len(batches)))])
-    return model, [row["loss"] for row in state.history]
+    return flux.cpu(model), [row["loss"] for row in state.history]
 
 
 def confusion(counts, classes, title, path):
@@ -89,10 +95,10 @@ def reading(model, classes, people, path):
     plt.close(figure)
 
 
-def main(epochs=12, seed=0, out="runs/names"):
+def main(epochs=12, seed=0, out="runs/names", device="cpu"):
     """Train, test, draw; returns the test accuracy and that of always guessing the commonest language."""
     data = flux.data.names()
-    model, losses = train(data, epochs, seed)
+    model, losses = train(data, epochs, seed, device)
     letters, lengths = encode_names(data.test.names)
     scores = model(letters, lengths)
     accuracy = flux.accuracy(scores, data.test.labels)
@@ -118,4 +124,5 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/names")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N: where it trains (default: cpu)")
     main(**vars(parser.parse_args()))

@@ -24,12 +24,6 @@
 // constants: ACT=tanh FROM_OUTPUT=1
 // constants: ACT=gelu FROM_OUTPUT=0
 
-#ifdef FLUX_CPU
-#define LANES_SUMS(s, t, j, n) PRAGMA(omp simd reduction(+ : s, t)) for (INDEX(n) j = 0; j < (n); ++j)
-#else
-#define LANES_SUMS(s, t, j, n) LANES(j, n)
-#endif
-
 struct Statistics { ACC mean, rest, var; };
 
 DEVICE void keep(ACC* stats, long long r, long long rows, Statistics of, ACC rstd) {

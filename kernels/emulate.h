@@ -19,7 +19,7 @@
 #define __device__ __attribute__((unused))
 #define __host__
 #define __forceinline__ inline
-#if defined(__SANITIZE_THREAD__)
+#ifdef __SANITIZE_THREAD__
 #define UNSEEN __attribute__((no_sanitize("thread"), noinline))
 extern "C" { void* __tsan_get_current_fiber(); void* __tsan_create_fiber(unsigned); void __tsan_destroy_fiber(void*);
              void __tsan_switch_to_fiber(void*, unsigned); void __tsan_acquire(void*); void __tsan_release(void*); }

@@ -57,6 +57,7 @@ typedef u64 uint64_t;
 #define ROWS(r, n, width) for (long long r = flux_first(n, width), r##_end = flux_end(n); r < r##_end; ++r)
 #define LANES(j, n)       PRAGMA(omp simd) for (INDEX(n) j = 0; j < (n); ++j)
 #define LANES_SUM(s,j,n)  PRAGMA(omp simd reduction(+ : s)) for (INDEX(n) j = 0; j < (n); ++j)
+#define LANES_SUMS(s,t,j,n) PRAGMA(omp simd reduction(+ : s, t)) for (INDEX(n) j = 0; j < (n); ++j)
 #define LANES_MAX(s,j,n)  PRAGMA(omp simd reduction(f_max : s)) for (INDEX(n) j = 0; j < (n); ++j)
 #define EACH(i, n)        PRAGMA(omp simd) for (long long i = flux_first(n, 1); i < flux_end(n); ++i)
 #define ONE_LANE
@@ -80,6 +81,7 @@ DEVICE long long flux_end(long long n) { return flux_share.of ? n * (flux_share.
                                r += (long long)gridDim.x * blockDim.y)
 #define LANES(j, n)       for (INDEX(n) j = (int)threadIdx.x; j < (n); j += (int)blockDim.x)
 #define LANES_SUM(s,j,n)  LANES(j, n)
+#define LANES_SUMS(s,t,j,n) LANES(j, n)
 #define LANES_MAX(s,j,n)  LANES(j, n)
 #define EACH(i, n)        for (long long i = ((long long)blockIdx.x * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x; \
                                i < (long long)(n); i += (long long)gridDim.x * blockDim.y * blockDim.x)

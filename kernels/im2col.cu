@@ -60,7 +60,7 @@ KERNEL(col2im_forward)(const T* __restrict__ col, T* __restrict__ x, int N, int 
 }
 
 KERNEL(conv_lines)(const T* __restrict__ x, T* __restrict__ y, long long rows, int W, int phases, int P, int lo) {
-    ROWS(r, rows, phases * P) {
+    ROWS(r, rows, (long long)phases * P) {
         const T* from = x + r * W;
         for (int phase = 0; phase < phases; ++phase) {
             T* to = y + (r * phases + phase) * P;

@@ -12,12 +12,6 @@
 // work [parts, 2, width], [parts, 1, width] for rms_norm; null where they are not wanted. All outputs are written (=).
 #include "flux.h"
 
-#ifdef FLUX_CPU
-#define LANES_SUMS(s, t, j, n) PRAGMA(omp simd reduction(+ : s, t)) for (INDEX(n) j = 0; j < (n); ++j)
-#else
-#define LANES_SUMS(s, t, j, n) LANES(j, n)
-#endif
-
 KERNEL(layer_norm_forward)(const T* __restrict__ x, OPTIONAL const T* __restrict__ w, OPTIONAL const T* __restrict__ b,
                            T* __restrict__ y, ACC* __restrict__ shift, ACC* __restrict__ deviation, long long rows, int width,
                            ACC eps, bool inside) {

@@ -55,7 +55,7 @@ KERNEL(max_pool_forward)(const T* __restrict__ x, T* __restrict__ y, int* __rest
                          int lines) {
     const bool edge = pw > 0 || (OW - 1) * SW + (KW - 1) * DW >= W;
     const int tiles = (OH + lines - 1) / lines;
-    ROWS(r, planes * OD * tiles, lines * OW * KD * KH * KW) {
+    ROWS(r, planes * OD * tiles, (long long)lines * OW * KD * KH * KW) {
         const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* plane = x + r / tiles / OD * D * H * W;
         for (int oh = tile * lines; oh < last; ++oh) {
@@ -92,7 +92,7 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const ACC* __restrict__ count
                           int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
                           int lines) {
     const int tiles = (OH + lines - 1) / lines;
-    ROWS(r, planes * OD * tiles, lines * OW * KD * KH * KW) {
+    ROWS(r, planes * OD * tiles, (long long)lines * OW * KD * KH * KW) {
         const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* plane = x + r / tiles / OD * D * H * W;
         for (int oh = tile * lines; oh < last; ++oh) {
@@ -109,7 +109,7 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const ACC* __restrict__ count
 KERNEL(lp_pool_forward)(const T* __restrict__ x, T* __restrict__ y, long long planes, int D, int H, int W, int OD, int OH, int OW,
                         int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw, int lines, ACC power) {
     const int tiles = (OH + lines - 1) / lines;
-    ROWS(r, planes * OD * tiles, lines * OW * KD * KH * KW) {
+    ROWS(r, planes * OD * tiles, (long long)lines * OW * KD * KH * KW) {
         const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* plane = x + r / tiles / OD * D * H * W;
         for (int oh = tile * lines; oh < last; ++oh) {
@@ -180,7 +180,7 @@ KERNEL(max_pool_backward)(const T* __restrict__ dy, const int* __restrict__ arg,
                           int pw, int lines) {
     const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};
     const int tiles = (H + lines - 1) / lines;
-    ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
+    ROWS(r, planes * D * tiles, (long long)lines * W * (KH / sh + 1)) {
         const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
         const long long first = r / tiles / D * OD * OH * OW;
         for (int h = tile * lines; h < last; ++h) {
@@ -195,7 +195,7 @@ KERNEL(mean_pool_backward)(const T* __restrict__ dy, const ACC* __restrict__ cou
                            int pw, int lines) {
     const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};
     const int tiles = (H + lines - 1) / lines;
-    ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
+    ROWS(r, planes * D * tiles, (long long)lines * W * (KH / sh + 1)) {
         const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
         const Shares shares = {dy + r / tiles / D * OD * OH * OW, count};
         for (int h = tile * lines; h < last; ++h)
@@ -208,7 +208,7 @@ KERNEL(lp_pool_backward)(const ACC* __restrict__ g, const T* __restrict__ x, T* 
                          ACC power) {
     const Windows s = {OD, OH, OW, KD, KH, sd, sh, dd, dh};
     const int tiles = (H + lines - 1) / lines;
-    ROWS(r, planes * D * tiles, lines * W * (KH / sh + 1)) {
+    ROWS(r, planes * D * tiles, (long long)lines * W * (KH / sh + 1)) {
         const int tile = r % tiles, d = r / tiles % D, last = (tile + 1) * lines < H ? (tile + 1) * lines : H;
         const Whole whole = {g + r / tiles / D * OD * OH * OW};
         for (int h = tile * lines; h < last; ++h) {

@@ -231,7 +231,7 @@ KEYWORDS = {
     "hidden_size": "the second argument",
     "output_padding": "outpad",
     "num_heads": "nheads",
-    "attn_mask": "mask",
+    "attn_mask": "`mask=` (True where a query attends, so the other way round)",
     "is_causal": "causal",
     "need_weights": "return_weights",
     "track_running_stats": "track_stats",

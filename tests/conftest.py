@@ -24,6 +24,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
     parser.addoption("--pretend-gpu", action="store_true", help="check operations on a pretended GPU, too (tests/pretended.py)")
+    parser.addoption("--differences", metavar="FILE", help="tests/test_devices.py writes how far the device's results are off")
 
 
 def _has_gpu():

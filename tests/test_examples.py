@@ -1,4 +1,4 @@
-"""The two examples, shortened: they learn what they say, and leave their pictures."""
+"""The examples, shortened: they do what they say, and leave their pictures."""
 
 import importlib.util
 from pathlib import Path
@@ -56,3 +56,16 @@ def test_counting_gives_the_perplexities_of_its_formula(example):
     x, y = next(example.batches(np.arange(21), 2, 5))
     assert x.tolist() == [[0, 10], [1, 11], [2, 12], [3, 13], [4, 14]]
     assert (y == x + 1).all()
+
+
+@pytest.mark.parametrize("example", ["photographs"], indirect=True)
+def test_photographs_are_named(example, tmp_path, capsys):
+    import skimage.data
+    from PIL import Image
+
+    Image.fromarray(skimage.data.coffee()).save(tmp_path / "cup.png")
+    (likeliest, second, _), = example.main(files=[tmp_path / "cup.png"], out=tmp_path).values()
+    assert likeliest[0] == "espresso"
+    assert likeliest[1] > 0.9 > 0.1 > second[1]
+    assert is_picture(tmp_path / "photographs.png")
+    assert "loaded 247 arrays by order\ncup: espresso 9" in capsys.readouterr().out

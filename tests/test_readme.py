@@ -26,9 +26,17 @@ def test_the_twenty_lines_print_what_the_readme_says():
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 20
 
 
+def test_the_lines_on_models_run():
+    out, names = io.StringIO(), {}
+    with contextlib.redirect_stdout(out):
+        exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    assert "parameters" in out.getvalue()
+    assert names["features"] is names["model"].backbone
+
+
 def test_the_page_on_adding_an_op_works_and_is_checked():
     names = {"flux": flux, "np": np}
-    for body in blocks("python")[1:]:
+    for body in blocks("python")[2:]:
         exec(compile(body, "README.md", "exec"), names)
     x = np.array([-2.0, 0.5])
     np.testing.assert_allclose(names["softsquare"](x).data, x**2 / (1 + abs(x)))

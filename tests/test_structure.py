@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "minitorch_flux"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = ["spelling", "backend", "readings", "autograd", "ops", "nn", "losses", "optimisers", "schedules", "data", "files",
-          "capturing", "training", "onnx", "models", "cli"]
+          "capturing", "training", "inspection", "onnx", "models", "cli"]
 """Imports go downwards only: from a name to those on its left."""
 
 

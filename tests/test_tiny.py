@@ -153,7 +153,6 @@ def test_models():
     assert models.num_parameters(resnet) == 11_181_642
 
 
-@MISSING
 def test_summary(model):
     assert "Conv" in str(flux.summary(model, (1, 28, 28)))  # one sample's shape
 

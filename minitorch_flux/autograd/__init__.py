@@ -4,7 +4,7 @@
 from .custom import custom_gradient
 from .node import TapeError
 from .operations import OPERATIONS, Operation, operation
-from .recording import debug, is_outlining, is_recording, no_grad, outlining, record
+from .recording import debug, is_outlining, is_recording, no_grad, outlining, record, shapes_only
 from .tensors import Buffer, Param, Tensor, tensor
 from .transforms import alias, gradient, hessian, jacobian, vjp, withgradient
 from .tree import Gradients, Structure, parameters
@@ -31,6 +31,7 @@ __all__ = [
     "outlining",
     "parameters",
     "record",
+    "shapes_only",
     "tensor",
     "vjp",
     "withgradient",

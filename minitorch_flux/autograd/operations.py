@@ -106,9 +106,10 @@ class Operation:
                 arrays.append(x.data)
             else:
                 arrays.append(_plain_input(x, self.name))
-        if (adopt := state.adopt) is not None:
-            arrays = adopt(inputs, arrays)
-        result = self.forward(*arrays, **static)
+        if (through := state.through) is None:
+            result = self.forward(*arrays, **static)
+        else:
+            arrays, result = through(self, inputs, arrays, static)
         if self.outputs != 1:
             return self._outputs(result, inputs, arrays, static, recorded, level)
         residuals: Sequence[Any] = ()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..backend import outline_of, outline_scopes, use_kernels
+from ..backend.outlines import own
 
 OUTLINE, OFF, PLAIN, RECORDING = -1, 0, 1, 2
 
@@ -29,8 +30,13 @@ class _State(threading.local):
     debug = False
     scope: Scope | None = None
     journal: list[Callable[[], None]] | None = None
-    adopt: Callable[[Any, Any], list[Any]] | None = None
-    """What puts stand-ins in the places of an operation's arrays: outlines, or the tracers of a captured step."""
+    outlines = False
+    """Whether a training step is followed by shapes alone."""
+    through: Callable[[Any, Any, Any, Any], tuple[Any, Any]] | None = None
+    """What every operation goes through: ``arrays, result = through(operation, inputs, arrays, static)``. It may put stand-ins
+    in the places of the arrays (outlines, or the tracers of a captured step), and look at them, or at the clock."""
+    pulling: Callable[[Any, Any, bool], Any] | None = None
+    """What every step of a backward pass goes through: ``grads = pulling(node, dy, create_graph)``."""
 
     def __init__(self) -> None:  # runs once in every thread
         self.before: list[int] = []  # the levels around the scopes that are open, the outermost first
@@ -76,23 +82,50 @@ def no_grad() -> at_level:
 
 
 @contextmanager
-def outlining() -> Iterator[None]:
+def outlining(train: bool = False, kernels: bool = False) -> Iterator[None]:
     """``with outlining():`` operations work on outlines: they follow shapes and dtypes and compute nothing.
 
-    Inside a ``no_grad`` in the body arrays keep their numbers: for what a shape is computed from.
+    Inside a ``no_grad`` in the body arrays keep their numbers: for what a shape is computed from. ``train``: record as in
+    training, so that a backward pass can follow. ``kernels``: go the ways of the kernels, with the work space that they
+    take, not those of the references.
     """
-    before = state.adopt
-    state.adopt = lambda inputs, arrays: [outline_of(a) for a in arrays] if state.level == OUTLINE else arrays
+    before, state.through = state.through, _outlined
+    outlines, state.outlines = state.outlines, train
     try:
-        with outline_scopes, use_kernels(False), at_level(OUTLINE):
+        with outline_scopes, use_kernels(kernels), at_level(RECORDING if train else OUTLINE):
             yield
     finally:
-        state.adopt = before
+        state.through, state.outlines = before, outlines
+
+
+def _outlined(operation: Any, inputs: Any, arrays: Any, static: Any) -> tuple[Any, Any]:
+    if is_outlining():
+        arrays = [outline_of(a) for a in arrays]
+    return arrays, operation.forward(*arrays, **static)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """``with shapes_only():`` models that are built in the body have parameters with a shape and a dtype, but no array.
+
+    Nothing is drawn and nothing allocated, in this thread: a model of any size is there at once. Such a model prints, and
+    ``num_parameters``, ``outputsize``, ``named_parameters`` and the keys and shapes of ``state_dict`` are as ever; whatever
+    needs numbers raises OutlineError, a TypeError that names the layer. Loading weights (``load_state_dict``,
+    ``flux.load``) makes it an ordinary model. Generators stay where they are. The dtype is that of the initialiser's
+    ``dtype=``, else float32. A size that is left open (``Dense(None, 10)``) is filled as ever, with numbers where that
+    happens outside of the body.
+    """
+    before, own.only_shapes = own.only_shapes, True
+    try:
+        with outline_scopes, use_kernels(False):
+            yield
+    finally:
+        own.only_shapes = before
 
 
 def is_outlining() -> bool:
     """True where this thread follows shapes only."""
-    return state.level == OUTLINE
+    return state.level == OUTLINE or (state.outlines and state.level == RECORDING)
 
 
 def is_recording() -> bool:

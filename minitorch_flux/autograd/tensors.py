@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backend import PLAIN_DTYPES, Array, as_array, device_of, is_float, read_only, refuse_complex, to_device
+from ..backend.outlines import MAKE_REAL, OutlineError, is_outline, outline_of, own
 from .recording import state
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ class Tensor:
         """
         if self.device != "cpu":
             return to_device(self.data, "cpu")
+        if is_outline(self.data) and not own.scopes:
+            raise OutlineError(f"this {type(self).__name__} has a shape, {self.shape}, but no numbers: the model was made "
+                               f"inside flux.shapes_only(); {MAKE_REAL}")
         owner = self if self.base is None else self.base
         return read_only(self.data) if self.track or owner.track or type(owner) is not Tensor else self.data
 
@@ -229,6 +233,8 @@ class Tensor:
 
     def __repr__(self) -> str:
         name = type(self).__name__
+        if is_outline(self.data):
+            return f"{name}({self.data!r})"
         body = np.array2string(to_device(self.data, "cpu"), separator=", ", prefix=name + "(", threshold=200)
         notes = f", shape={self.shape}" if not self.size and self.ndim > 1 else ""
         notes += "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
@@ -276,6 +282,8 @@ class Param(Tensor):
         super().__init__(data.data.copy() if isinstance(data, Tensor) else data, track=1)
         if not is_float(self.data.dtype):
             raise TypeError(f"a Param must be floating-point, got dtype {self.data.dtype}; use Buffer for other values")
+        if own.only_shapes:
+            self.data = outline_of(self.data)
 
 
 class Buffer(Tensor):
@@ -286,6 +294,8 @@ class Buffer(Tensor):
 
     def __init__(self, data: Any) -> None:
         super().__init__(data.data.copy() if isinstance(data, Tensor) else data)
+        if own.only_shapes:
+            self.data = outline_of(self.data)
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..backend import array_module, as_array, empty_like, is_array, is_whole, refuse_complex
 from .node import Node, TapeError
-from .recording import OFF, RECORDING, at_level
+from .recording import OFF, RECORDING, at_level, state
 from .tensors import Tensor
 
 Found = dict[Any, Any]
@@ -77,7 +77,10 @@ def _pull_back(y: Tensor, dy: Any, create_graph: bool, retain: bool, stops: froz
         if node in stops:
             found[node] = g
             continue
-        grads = node.op.pull(node, g, create_graph)
+        if (pulling := state.pulling) is None:
+            grads = node.op.pull(node, g, create_graph)
+        else:
+            grads = pulling(node, g, create_graph)
         parents = node.parents
         if not retain:
             node.free()

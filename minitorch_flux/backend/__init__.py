@@ -18,10 +18,11 @@ from .arrays import (
 from .dispatch import FUNCTIONS, ArrayFunction, array_function, kernels_enabled, use_kernels
 from .dtypes import DEFAULT, accumulator, is_float, is_number, refuse_complex
 from .generator import Generator, default_generator, resolve_rng, seed
-from .memory import empty, empty_like, free_memory, is_whole, memory_stats
+from .memory import contiguous, empty, empty_like, free_memory, is_whole, memory_stats
 from .outlines import Outline, OutlineError, is_outline, outline_of
 from .outlines import scopes as outline_scopes
 from .precision import allow_tf32, product_dtype, tf32_allowed
+from .tracers import is_unseen
 
 __all__ = [
     "DEFAULT",
@@ -39,6 +40,7 @@ __all__ = [
     "array_function",
     "array_module",
     "as_array",
+    "contiguous",
     "default_generator",
     "device_of",
     "empty",
@@ -49,6 +51,7 @@ __all__ = [
     "is_float",
     "is_number",
     "is_outline",
+    "is_unseen",
     "is_view",
     "is_whole",
     "kernels_enabled",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import outlines, tracers
+from . import graphs, outlines, tracers
 from .dtypes import is_number
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -40,18 +40,18 @@ def _loaded_cupy() -> ModuleType | None:
 
 def array_module(*arrays: Any) -> ModuleType:
     """The namespace for these arrays: ``cupy`` if one of them lives on a GPU, else ``numpy``."""
-    if "cupy" in sys.modules and (cupy := _loaded_cupy()) is not None:
-        for a in arrays:
-            if isinstance(a, cupy.ndarray):
-                return cupy
     if outlines.scopes.count:
         for a in arrays:
             if type(a) is outlines.Outline:
                 return outlines.outlines  # type: ignore[return-value]
             if type(a) is tracers.Tracer:
-                return tracers.traced  # type: ignore[return-value]
-        if tracers.state.recorder is not None:
-            return tracers.traced  # type: ignore[return-value]
+                return a.recorder.namespace
+    if "cupy" in sys.modules and (cupy := _loaded_cupy()) is not None:
+        for a in arrays:
+            if isinstance(a, cupy.ndarray):
+                return cupy
+    if outlines.scopes.count and tracers.state.recorder is not None and tracers.state.recorder.kind is np.ndarray:
+        return tracers.traced  # type: ignore[return-value]
     return np
 
 
@@ -67,11 +67,16 @@ def is_array(x: Any) -> bool:
 
 def device_of(x: Array) -> str:
     """``"cpu"`` or ``"cuda:0"``, ``"cuda:1"``, ... for an array."""
+    if type(x) is tracers.Tracer:
+        x = x.array
     return "cpu" if isinstance(x, _ON_CPU) else f"cuda:{x.device.id}"
 
 
 def address_of(x: Array) -> int:
-    """The address of the first element of an array, on its own device."""
+    """The address of the first element of an array, on its own device; 0 of an outline."""
+    if type(x) is outlines.Outline:
+        outlines._check_open()
+        return 0
     return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
 
 
@@ -173,8 +178,13 @@ def parse_device(device: str) -> int | None:
 def to_device(x: Array, device: str) -> Array:
     """The array on ``device``: itself when it already lives there, a copy otherwise."""
     index = parse_device(device)
+    if type(x) is tracers.Tracer and device_of(x) != ("cpu" if index is None else f"cuda:{index}"):
+        tracers.refuse_capture(f"a copy from {device_of(x)} to {device}", "move arrays outside and pass them")
     if index is None:
         return x if isinstance(x, _ON_CPU) else x.get()
+    if type(x) is outlines.Outline:
+        raise outlines.OutlineError(f"a model that was made inside flux.shapes_only() has nothing to move to {device!r}; "
+                                    f"{outlines.MAKE_REAL}")
     cupy = find_cupy()
     count = cupy.cuda.runtime.getDeviceCount()
     if index >= count:
@@ -182,4 +192,6 @@ def to_device(x: Array, device: str) -> Array:
     if not isinstance(x, np.ndarray) and x.device.id == index:
         return x
     with cupy.cuda.Device(index):
+        if graphs.state.uploads is not None and isinstance(x, np.ndarray):
+            return graphs.upload_later(x, cupy)
         return cupy.asarray(x)

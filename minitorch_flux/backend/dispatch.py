@@ -34,7 +34,8 @@ class ArrayFunction:
     """A function on arrays with a reference and, perhaps, a kernel.
 
     ``reference`` is the readable definition in ``xp``. ``launches`` counts the calls that a kernel served;
-    ``accepts`` says in words which arguments the kernel must serve.
+    ``accepts`` says in words which arguments the kernel must serve. None need serve an axis of 2**31 - 1024 elements or
+    more: where a kernel counts it with an int, the reference runs.
     """
 
     def __init__(self, reference: Callable[..., Any]) -> None:
@@ -54,7 +55,10 @@ class ArrayFunction:
         if _loaded_cupy() is not None:
             same_device(self.name, args)
         if self.launcher is not None and _state.use_kernels:
-            y = self.launcher(*args, **keywords)
+            try:
+                y = self.launcher(*args, **keywords)
+            except OverflowError:  # an axis of 2**31 elements, which a kernel counts with an int
+                y = NotImplemented
             if y is not NotImplemented:
                 self.launches += 1
                 return y

@@ -143,6 +143,15 @@ def empty_like(x: Array) -> Array:
     return empty(x.shape, x.dtype, like=x)
 
 
+def contiguous(x: Any) -> Any:
+    """``x`` (an array, or None) in row-major order, as kernels read it: itself, or a copy in memory of the pool."""
+    if x is None or x.flags.c_contiguous:
+        return x
+    copy = empty(x.shape, x.dtype, like=x)
+    copy[...] = x
+    return copy
+
+
 def is_whole(x: Array) -> bool:
     """Whether an array is the only one of its memory as it was made: no view of another array."""
     return x.base is None or type(x.base) is _Loan

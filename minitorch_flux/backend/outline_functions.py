@@ -29,17 +29,11 @@ def _rule(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _like(x: Any) -> Any:
-    """A real array with the shape and dtype of ``x`` that takes no memory, for functions that only make views."""
-    return np.broadcast_to(np.zeros((), x.dtype), x.shape)
-
-
 def _views(name: str) -> None:
     function = getattr(np, name)
 
     def rule(x: Any, *args: Any, **keywords: Any) -> Any:
-        y = function(_like(x), *args, **keywords)
-        return of.Outline(y.shape, y.dtype)
+        return x._seen(lambda a: function(a, *args, **keywords)) if of.is_outline(x) else function(x, *args, **keywords)
 
     setattr(outlines, name, rule)
 
@@ -56,7 +50,7 @@ def _reduction(name: str) -> None:
         shape = of._reduced(x.shape, {"axis": axis, **keywords})
         keywords.pop("ddof", None)
         dtype = function(of._tiny(x), axis=axis, **keywords).dtype
-        return of._written(out, of.Outline(shape, dtype))
+        return of._written(out, shape, dtype)
 
     setattr(outlines, name, rule)
 
@@ -70,9 +64,10 @@ def _same(name: str) -> None:
     function = getattr(np, name)
 
     def rule(x: Any, *args: Any, **keywords: Any) -> Any:
+        out = keywords.pop("out", None)
         axis = keywords.get("axis", args[0] if args and name != "round" else -1)
         shape = (math.prod(x.shape),) if axis is None else x.shape
-        return of.Outline(shape, keywords.get("dtype") or function(of._tiny(x), *args, **keywords).dtype)
+        return of._written(out, shape, keywords.get("dtype") or function(of._tiny(x), *args, **keywords).dtype)
 
     setattr(outlines, name, rule)
 
@@ -100,11 +95,24 @@ for _name in ("empty", "zeros", "ones", "full"):
 @_rule
 def asarray(x: Any, dtype: Any = None, **_: Any) -> Any:
     """The outline of ``x``; real arrays and numbers keep their numbers."""
-    return of.Outline(x.shape, dtype or x.dtype) if of.is_outline(x) else np.asarray(x, dtype)
+    return x.astype(dtype or x.dtype, copy=False) if of.is_outline(x) else np.asarray(x, dtype)
 
 
-outlines.array = outlines.ascontiguousarray = asarray  # type: ignore[attr-defined]
-outlines.copy = asarray  # type: ignore[attr-defined]
+@_rule
+def ascontiguousarray(x: Any, dtype: Any = None) -> Any:
+    """``x`` itself where it is contiguous and of this dtype."""
+    if not of.is_outline(x):
+        return np.ascontiguousarray(x, dtype)
+    return x.astype(dtype or x.dtype, copy=not x.flags.c_contiguous)
+
+
+@_rule
+def array(x: Any, dtype: Any = None, **_: Any) -> Any:
+    """A copy: an outline of an outline."""
+    return x.astype(dtype or x.dtype) if of.is_outline(x) else np.array(x, dtype)
+
+
+outlines.copy = array  # type: ignore[attr-defined]
 
 
 @_rule
@@ -147,19 +155,21 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 def clip(x: Any, low: Any = None, high: Any = None, out: Any = None) -> Any:
     """As ``numpy.clip``."""
     bounds = [b for b in (low, high) if b is not None]
-    return of._written(out, of.Outline(np.broadcast_shapes(x.shape, *map(shape, bounds)), result_type(x, *bounds)))
+    return of._written(out, np.broadcast_shapes(x.shape, *map(shape, bounds)), result_type(x, *bounds))
 
 
 @_rule
-def concatenate(arrays: Any, axis: Any = 0, **_: Any) -> Any:
+def concatenate(arrays: Any, axis: Any = 0, out: Any = None, **_: Any) -> Any:
     """As ``numpy.concatenate``."""
     arrays = list(arrays)
+    if axis is None:
+        return of._written(out, (sum(math.prod(shape(a)) for a in arrays),), result_type(*arrays))
     sizes = [list(a.shape) for a in arrays]
     axis %= len(sizes[0])
     if len({(len(s), *s[:axis], *s[axis + 1 :]) for s in sizes}) > 1:
         raise ValueError(f"the shapes {', '.join(str(a.shape) for a in arrays)} differ in another axis than {axis}")
     sizes[0][axis] = sum(s[axis] for s in sizes)
-    return of.Outline(sizes[0], result_type(*arrays))
+    return of._written(out, sizes[0], result_type(*arrays))
 
 
 @_rule
@@ -170,14 +180,20 @@ def stack(arrays: Any, axis: int = 0, out: Any = None, **_: Any) -> Any:
         raise ValueError("all input arrays must have the same shape")
     axis %= arrays[0].ndim + 1
     sizes = list(arrays[0].shape)
-    return of._written(out, of.Outline([*sizes[:axis], len(arrays), *sizes[axis:]], result_type(*arrays)))
+    return of._written(out, [*sizes[:axis], len(arrays), *sizes[axis:]], result_type(*arrays))
 
 
 @_rule
 def broadcast_arrays(*arrays: Any) -> Any:
     """As ``numpy.broadcast_arrays``."""
     size = np.broadcast_shapes(*map(shape, arrays))
-    return tuple(of.Outline(size, a.dtype) for a in arrays)
+    return tuple(outlines.broadcast_to(a, size) for a in arrays)
+
+
+@_rule
+def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
+    """As ``numpy.bincount`` of numbers below ``minlength``."""
+    return of.Outline(minlength, np.intp if weights is None else float)
 
 
 @_rule

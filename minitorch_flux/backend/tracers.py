@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import operator
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -26,10 +27,11 @@ class CaptureError(RuntimeError):
 
 class _State(threading.local):
     recorder: Any = None
+    launches: Any = None
 
 
 state = _State()
-"""``state.recorder``: what records in this thread, or None."""
+"""``state.recorder``: what records in this thread, or None. ``state.launches``: what takes its launches of kernels."""
 
 
 def refuse_capture(what: str, remedy: str) -> None:
@@ -65,6 +67,7 @@ class Tracer(NDArrayOperatorsMixin):
 
     __slots__ = ("__weakref__", "array", "recorder", "scalar", "slot")
     __hash__ = object.__hash__  # by identity: == compares elementwise
+    __array_priority__ = 1000  # before an array's own operators
 
     def __init__(self, array: Any, recorder: Any, slot: Any, scalar: bool = False) -> None:
         self.array, self.recorder, self.slot, self.scalar = array, recorder, slot, scalar
@@ -76,6 +79,7 @@ class Tracer(NDArrayOperatorsMixin):
     itemsize = property(lambda self: self.array.itemsize)
     nbytes = property(lambda self: self.array.nbytes)
     strides = property(lambda self: self.array.strides)
+    device = property(lambda self: self.array.device)
     flags = property(lambda self: self.array.flags)
     base = property(lambda self: self.array.base)
     T = property(lambda self: self.transpose())
@@ -129,11 +133,22 @@ class Tracer(NDArrayOperatorsMixin):
     __copy__ = __deepcopy__ = _refusal("a copy outside the step", lambda a, *_: a.copy())
 
 
+class Method:
+    """A method of arrays by its name, as a function of the array, wherever that lives."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, x: Any, *args: Any, **keywords: Any) -> Any:
+        return getattr(x, self.__name__)(*args, **keywords)
+
+
 def _method(name: str, in_place: bool) -> Any:
-    function = getattr(np.ndarray, name)
+    function, anywhere = getattr(np.ndarray, name), Method(name)
 
     def method(self: Tracer, *args: Any, **keywords: Any) -> Any:
-        result = self.recorder.run(function, (self, *args), keywords, written=(self,) if in_place else ())
+        called = function if isinstance(self.array, np.ndarray) else anywhere
+        result = self.recorder.run(called, (self, *args), keywords, written=(self,) if in_place else ())
         return None if in_place else result
 
     method.__name__, method.__doc__ = name, f"As numpy.ndarray's ``{name}``."
@@ -226,6 +241,41 @@ class _Traced:
         return value
 
 
+class TracedFunction:
+    """A function of CuPy's that takes tracers, too; it has the attributes of the function, such as a ufunc's ``at``."""
+
+    def __init__(self, function: Any, name: str) -> None:
+        self.function, self.__name__ = function, name
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        recorder = state.recorder
+        if recorder is None or not (self.__name__ in MAKERS or recorder.concerns((args, keywords))):
+            return self.function(*args, **keywords)
+        return recorder.function(self, args, keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.function, name)
+        return TracedFunction(value, name) if callable(value) else value
+
+
+class TracedModule:
+    """The same as ``traced`` for CuPy, whose functions do not ask their arguments who they are."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        if isinstance(value, types.ModuleType):
+            value = TracedModule(value)
+        elif name in CONVERTERS:
+            value = functools.partial(_converted, value)
+        elif callable(value) and not isinstance(value, type):
+            value = TracedFunction(value, name)
+        setattr(self, name, value)
+        return value
+
+
 def _made(function: Any, *args: Any, **keywords: Any) -> Any:
     recorder = state.recorder
     return function(*args, **keywords) if recorder is None else recorder.made(function, args, keywords)
@@ -235,7 +285,8 @@ def _converted(function: Any, x: Any, *args: Any, **keywords: Any) -> Any:
     if isinstance(x, Tracer):
         return x.recorder.converted(function, x, args, keywords)
     a = function(x, *args, **keywords)
-    return a if state.recorder is None else state.recorder.lift(a)
+    recorder = state.recorder
+    return recorder.lift(a) if recorder is not None and isinstance(a, recorder.kind) else a
 
 
 traced = _Traced()
@@ -244,6 +295,11 @@ traced = _Traced()
 def is_live(x: Any) -> bool:
     """Whether ``x`` is a number of a captured step, or a tuple that holds one."""
     return type(x) is Live or (type(x) is tuple and any(map(is_live, x)))
+
+
+def is_unseen(x: Any) -> bool:
+    """Whether ``x`` is an array of a captured step on a GPU: nothing can look at its numbers, checks of indices go without."""
+    return type(x) is Tracer and not isinstance(x.array, np.ndarray)
 
 
 def is_traced(x: Any) -> bool:

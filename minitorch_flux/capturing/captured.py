@@ -114,7 +114,12 @@ def capture(step: Callable[..., Any], *, plans: int = 8) -> Captured:
     NumPy's generators inside the step; a replay that differs in a bit. Other effects of the step (a file, a message) happen
     in the first three calls only.
 
-    CPU arrays only: for arrays on a GPU it raises CaptureError.
+    On a GPU a recording becomes one CUDA graph, with memory of its own, and a replay its launch: numbers of the host that
+    change (the counters of generators, learning rates, what optimisers count with) go to the device in one copy before it.
+    There is no host inside a graph, so that more raises CaptureError: ``if`` and ``item()`` of a value, results whose shape
+    depends on numbers, optimisers that are no single kernel (chains, clipping: update outside). Indices and labels are not
+    checked there: a label that is no class gives NaN. Matrix products are cuBLAS's as outside; should it round one
+    differently inside a graph, the replay is held to ``states.CLOSE`` instead of to the bit.
     """
     if not callable(step):
         raise TypeError(f"capture(step): the step is a function, got {type(step).__name__}")

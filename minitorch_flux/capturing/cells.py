@@ -18,8 +18,8 @@ class StateCell:
         self.layer = layer
 
     def get(self) -> Any:
-        """The state, alone in a tuple; None before the first step."""
-        return self.layer._memory.left
+        """The state, alone in a tuple, a constant as for whatever comes next; None before the first step."""
+        return self.layer._remembered()
 
     def set(self, value: Any) -> None:
         """The state from now on: a constant of no recording scope."""

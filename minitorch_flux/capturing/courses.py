@@ -10,15 +10,17 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd.recording import state as modes
-from ..backend import default_generator, device_of, kernels_enabled
+from ..backend import array_module, default_generator, device_of, is_array, kernels_enabled, tf32_allowed
 from ..backend.tracers import CaptureError
 from ..nn.recurrence import _Memory
 from .cells import Cell, GradCell, StateCell
+from .device_recorder import DeviceRecorder
 from .forms import Form, settled, slots_in, template
+from .graph_plans import GraphPlan
 from .nested import mapped
 from .plans import Plan
 from .recorder import Recorder
-from .states import State, same, same_bits
+from .states import State, close, same, same_bits
 from .watching import Watch
 
 Give = Callable[[], Any]
@@ -27,7 +29,7 @@ ARGUMENT = "an argument of a captured step"
 
 def ambient() -> tuple[Any, ...]:
     """What a thread's settings have to do with how a step goes."""
-    return modes.level, kernels_enabled()
+    return modes.level, kernels_enabled(), tf32_allowed()
 
 
 class Course:
@@ -38,7 +40,7 @@ class Course:
         self.graded = [id(cell.tensor) for cell, _ in cells if type(cell) is GradCell]
         self.ambient = ambient()
         self.proven = False
-        self.plan: Plan
+        self.plan: Plan | GraphPlan
         self.result: Give
         self.left: list[tuple[Cell, Give]] = []  # what the step leaves in cells
         self.bumps: list[tuple[Tensor, int]] = []  # how far it raises versions
@@ -89,12 +91,14 @@ class Course:
         now = state.save()
         if _drawn(before, after) != self.plan.draws or _drawn(before, now) != self.plan.draws:
             return result  # another thread has drawn from a generator of the step: the next call is to prove it
+        alike = close if self.plan.products else same_bits
+        leaves = partial(_same_leaves, alike=alike)
         differ = []
-        if not _same_leaves(_leaves(replayed), _leaves(result)):
+        if not leaves(_leaves(replayed), _leaves(result)):
             differ.append("what it returns")
-        if not same(after, now):
+        if not same(after, now, alike):
             differ.append("the parameters, running statistics or optimiser")
-        if not all(map(_same_leaves, left, [_leaves(cell.get()) for cell, _ in cells.values()])):
+        if not all(map(leaves, left, [_leaves(cell.get()) for cell, _ in cells.values()])):
             differ.append("the recurrent state or .grad")
         if differ:
             restore()
@@ -129,9 +133,7 @@ def record(step: Callable[..., Any], args: Any, keywords: Any) -> tuple[Course, 
     cells += [GradCell(t) for t in watch.tensors if t.grad is not None]
     before = {id(c): c.get() for c in cells}
     state = State([], [default_generator(), *watch.generators], watch.keepers, watch.tensors)
-    if other := [t for t in watch.tensors if not isinstance(t.data, np.ndarray)]:
-        raise CaptureError(f"a tensor of the step (shape {other[0].shape}) is on {device_of(other[0].data)}: capture replays "
-                           "steps on CPU arrays; on a GPU call the step itself")
+    home = _home(form.arrays((args, keywords)) or (), watch.tensors)
     saved = state.save()
 
     def restore() -> None:
@@ -141,7 +143,7 @@ def record(step: Callable[..., Any], args: Any, keywords: Any) -> tuple[Course, 
 
     course = Course(step, form, watch, [(c, Form(c.get(), "a state")) for c in cells])
     try:
-        return course, _recorded(course, args, keywords)
+        return course, _recorded(course, home, args, keywords)
     except Frozen as error:  # where the step itself raises, that is the error to see
         restore()
         step(*args, **keywords)
@@ -156,9 +158,26 @@ class Frozen(Exception):
     """The step has done what cannot be recorded: ``__cause__`` says what."""
 
 
-def _recorded(course: Course, args: Any, keywords: Any) -> Any:
+def _home(arrays: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+    """One of the arrays of the step: they are all on one device; CaptureError where they are not."""
+    found: dict[str, Any] = {}
+    for what, a in [*[(ARGUMENT, a) for a in arrays], *[("a tensor of the step", t.data) for t in tensors]]:
+        found.setdefault(device_of(a), (what, a))
+    if len(found) > 1:
+        (one, (what, a)), (other, (that, b)) = list(found.items())[:2]
+        raise CaptureError(f"{what} (shape {a.shape}) is on {one}, but {that} (shape {b.shape}) on {other}: a captured step "
+                           "has all arrays on one device; move them outside and pass them")
+    return next(iter(found.values()))[1] if found else None
+
+
+def _recorder(known: dict[int, Any], home: Any) -> Recorder:
+    xp = np if home is None else array_module(home)
+    return Recorder(known) if isinstance(home, np.ndarray | None) else DeviceRecorder(known, xp)
+
+
+def _recorded(course: Course, home: Any, args: Any, keywords: Any) -> Any:
     watch = course.watch
-    recorder = Recorder(watch.known)
+    recorder = _recorder(watch.known, home)
     versions = [(t, t.version) for t in watch.tensors]
     entered: dict[int, Any] = {}
     try:
@@ -184,7 +203,12 @@ def _recorded(course: Course, args: Any, keywords: Any) -> Any:
         raise CaptureError(recorder.refused)
     _refuse_changes(watch, recorder)
     _refuse_tapes(result)
-    course.plan = Plan(recorder, [t.slot for t in inputs], slots_in((result, [value for _, value in left])))
+    slots = [t.slot for t in inputs], slots_in((result, [value for _, value in left]))
+    if isinstance(recorder, DeviceRecorder):
+        course.plan = GraphPlan(recorder, *slots)
+        course.plan.build(course.state(), home.device)
+    else:
+        course.plan = Plan(recorder, *slots)
     course.result = template(result, recorder.known)
     course.left = [(cell, template(value, recorder.known)) for cell, value in left]
     course.bumps = [(t, by) for t, before in versions if (by := t.version - before - recorder.bumped.get(id(t), 0))]
@@ -254,11 +278,11 @@ def _leaves(x: Any) -> list[Any]:
     return found
 
 
-def _same_leaves(a: list[Any], b: list[Any]) -> bool:
-    return len(a) == len(b) and all(map(_same_leaf, a, b))
+def _same_leaves(a: list[Any], b: list[Any], alike: Any = same_bits) -> bool:
+    return len(a) == len(b) and all(map(partial(_same_leaf, alike), a, b))
 
 
-def _same_leaf(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray | np.generic) and type(a) is type(b):
-        return same_bits(a, b)
+def _same_leaf(alike: Any, a: Any, b: Any) -> bool:
+    if (isinstance(a, np.generic) or is_array(a)) and type(a) is type(b):
+        return alike(a, b)
     return a is b or (type(a) is type(b) and bool(a == b or (a != a and b != b)))

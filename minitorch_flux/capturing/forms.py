@@ -11,12 +11,13 @@ import numpy as np
 
 from ..autograd import Gradients, Tensor
 from ..autograd.tree import Structure, same_kind
-from ..backend import PLAIN_DTYPES, device_of, empty, is_array, is_number
+from ..backend import PLAIN_DTYPES, empty, is_array, is_number
 from ..backend.memory import SMALLEST
 from ..backend.tracers import CaptureError, Live, Tracer
 from ..optimisers.parts import StatePart
 from .nested import mapped
-from .recorder import Slot, owner
+from .recorder import Slot
+from .spans import owner
 from .watching import PLAIN
 
 COMPARED = (*PLAIN, np.generic)
@@ -46,9 +47,9 @@ class Form:
         self.what = what
         leaves: list[Any] = []
         self.structure = self._taken(x, leaves)
-        self.leaves = [_Layout(v.shape, v.dtype, v.strides) if type(v) is np.ndarray else v for v in leaves]
+        plain = [type(v) for v in leaves if is_plain_array(v)]
+        self.leaves = [_Layout(v.shape, v.dtype, v.strides) if is_plain_array(v) else v for v in leaves]
         self.layouts = [tuple(v) for v in self.leaves if type(v) is _Layout]
-        plain = [np.ndarray] * len(self.layouts)
         self.flat = plain if self.structure == (tuple, (tuple, *plain), (dict, ())) else None
 
     def quick(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Sequence[np.ndarray] | None:
@@ -65,7 +66,7 @@ class Form:
         found = []
         for a, like in zip(leaves, self.leaves, strict=True):
             if type(like) is _Layout:
-                if type(a) is not np.ndarray or not like.fits(a):
+                if not is_plain_array(a) or not like.fits(a):
                     return None
                 found.append(a)
             elif not (a is like or (type(a) is type(like) and isinstance(a, COMPARED) and _equal(a, like))):
@@ -83,7 +84,7 @@ class Form:
 
     def _taken(self, x: Any, leaves: list[Any]) -> Any:
         kind = type(x)
-        if kind is np.ndarray and (x.dtype in PLAIN_DTYPES or (is_number(x.dtype) and x.dtype.isnative)):
+        if is_plain_array(x) and (x.dtype in PLAIN_DTYPES or (is_number(x.dtype) and x.dtype.isnative)):
             leaves.append(x)
             return kind
         if kind is tuple or kind is list or (isinstance(x, tuple) and hasattr(x, "_fields")):
@@ -96,9 +97,6 @@ class Form:
         if kind is Tensor and x.track == 0:
             self._taken(x.data, leaves)
             return kind
-        if is_array(x) and not isinstance(x, np.ndarray):
-            raise CaptureError(f"{self.what} is on {device_of(x)}: capture replays steps on CPU arrays; on a GPU call the step "
-                               "itself")
         leaves.append(x)
         return None
 
@@ -111,6 +109,11 @@ class Form:
             return values if kind is list else tuple(values) if kind is tuple else kind(*values)
         value = next(leaves)
         return Tensor(value) if structure is Tensor else value
+
+
+def is_plain_array(x: Any) -> bool:
+    """Whether ``x`` is an array of NumPy's or CuPy's own type."""
+    return type(x) is np.ndarray or (type(x) is not Tracer and not isinstance(x, np.ndarray) and is_array(x))
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -154,7 +157,7 @@ def template(x: Any, known: Container[int]) -> Callable[[], Any]:
     if isinstance(x, Tensor) and type(x.data) is Tracer:
         inner = template(x.data, known)
         return lambda: Tensor(inner())
-    if type(x) is np.ndarray and id(owner(x)) not in known:  # a constant of the step
+    if is_plain_array(x) and id(owner(x)) not in known:  # a constant of the step
         return x.copy().copy
     if isinstance(x, Gradients):
         parts, indexed, attributes = {k: template(v, known) for k, v in x._parts().items()}, x._indexed, x._attributes
@@ -181,9 +184,9 @@ def _refuse_hidden(x: Any) -> None:
                            "arrays, tensors and numbers, in tuples, lists and dicts")
 
 
-def copy_of(a: np.ndarray) -> np.ndarray:
-    """A copy with the same order of axes; a large one in memory from the pool."""
-    if a.nbytes < SMALLEST or not a.flags.c_contiguous:
+def copy_of(a: Any) -> Any:
+    """A copy with the same order of axes; a large one on the CPU in memory from the pool."""
+    if not isinstance(a, np.ndarray) or a.nbytes < SMALLEST or not a.flags.c_contiguous:
         return a.copy("K")
     y = empty(a.shape, a.dtype)
     np.copyto(y, a)

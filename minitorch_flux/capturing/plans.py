@@ -47,6 +47,8 @@ class Plan:
     ``inputs``: the slots that a replay fills before it begins; ``kept``: those that must last to its end.
     """
 
+    products = 0  # matrix products that may not be rounded as the step's own are
+
     def __init__(self, recorder: Recorder, inputs: Sequence[Slot], kept: Sequence[Slot]) -> None:
         calls = [c for c in recorder.calls if not _is_constant(c)]
         self._live_from_to(calls, inputs, kept)

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.lib.array_utils import byte_bounds
 
 from ..autograd import Tensor
 from ..autograd.recording import state as modes
 from ..backend.outlines import scopes as stand_ins
 from ..backend.threads import one_blas_thread
-from ..backend.tracers import MAKERS, CaptureError, Live, Tracer
+from ..backend.tracers import MAKERS, CaptureError, Live, Tracer, traced
 from ..backend.tracers import state as tracing
 from ..readings import kernel
 from .nested import mapped
+from .spans import address, extent, owner
 
 SHAPES = {"shape", "ndim", "size", "result_type", "can_cast", "iscomplexobj", "isrealobj", "may_share_memory", "einsum_path",
           "shares_memory", "common_type", "issubdtype"}
@@ -68,14 +68,16 @@ class Slot:
 
 class Call:
     """One call of the recording. ``outs``: the slots that its new arrays go to (None for what needs none), ``number`` the
-    Live (or several) that it sets, ``answer`` what the truth of its argument must be."""
+    Live (or several) that it sets, ``answer`` what the truth of its argument must be; ``kernel`` what a launch on a GPU is made
+    of."""
 
-    __slots__ = ("answer", "args", "context", "function", "keywords", "number", "outs")
+    __slots__ = ("answer", "args", "context", "function", "kernel", "keywords", "number", "outs")
 
     def __init__(self, function: Any, args: Any, keywords: Any = None, outs: Any = (), number: Any = None,
                  answer: bool | None = None, context: Any = None) -> None:
         self.function, self.args, self.keywords, self.outs = function, args, keywords or {}, outs
         self.number, self.answer, self.context = number, answer, context
+        self.kernel: Any = None
 
 
 def slots_of(x: Any) -> list[Slot]:
@@ -85,24 +87,18 @@ def slots_of(x: Any) -> list[Slot]:
     return found
 
 
-def address(a: np.ndarray) -> int:
-    """Where the first element of an array lies."""
-    return a.__array_interface__["data"][0]
-
-
-def owner(a: Any) -> Any:
-    """The array whose memory ``a`` is a view of."""
-    while isinstance(a.base, np.ndarray):
-        a = a.base
-    return a
-
-
 def _plain(x: Any) -> Any:
     return mapped(x, lambda v: v.array if type(v) is Tracer else v.now if type(v) is Live else v)
 
 
 class Recorder:
-    """Writes down what one thread does to tracers. ``known``: the owners of arrays that outlive the step, by id."""
+    """Writes down what one thread does to tracers. ``known``: the owners of arrays that outlive the step, by id.
+
+    ``kind`` is the type of the arrays, ``namespace`` the ``xp`` of tracers.
+    """
+
+    kind: Any = np.ndarray
+    namespace: Any = traced
 
     def __init__(self, known: dict[int, Any]) -> None:
         self.known = known
@@ -125,11 +121,11 @@ class Recorder:
         """In the body this thread's calls are written down."""
         with stand_ins:
             journal, modes.journal = modes.journal, self.notes
-            tracing.recorder, modes.adopt = self, self.adopt
+            through, tracing.recorder, modes.through = modes.through, self, self.through
             try:
                 yield
             finally:
-                tracing.recorder = modes.adopt = None
+                tracing.recorder, modes.through = None, through
                 modes.journal = journal
                 for t, a in self.adopted.values():
                     if type(t.data) is Tracer:
@@ -151,7 +147,7 @@ class Recorder:
 
     def enter(self, a: np.ndarray) -> Tracer:
         """A tracer of a copy of ``a``: an input, whose place every replay fills anew."""
-        low, high = byte_bounds(a)
+        low, high = extent(a)
         if high - low <= SPARSE * a.nbytes:  # in the same layout, on which the choice of a kernel may depend
             copy = np.ndarray(a.shape, a.dtype, np.empty(high - low, np.uint8), address(a) - low, a.strides)
         else:
@@ -161,13 +157,13 @@ class Recorder:
         t.slot.storage.given = True
         return t
 
-    def adopt(self, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-        """The arrays of an operation's inputs as tracers; tensors that have come so far keep theirs."""
+    def through(self, operation: Any, inputs: Sequence[Any], arrays: Sequence[Any], static: Any) -> tuple[list[Any], Any]:
+        """Run an operation with the arrays of its inputs as tracers; tensors that have come so far keep theirs."""
         found = list(arrays)
         for i, (x, a) in enumerate(zip(inputs, arrays, strict=True)):
-            if isinstance(a, np.ndarray):
+            if isinstance(a, self.kind):
                 found[i] = self.adopt_tensor(x) if isinstance(x, Tensor) else self.lift(a)
-        return found
+        return found, operation.forward(*found, **static)
 
     def adopt_tensor(self, x: Tensor) -> Tracer:
         """Let the data of a tensor be a tracer until the recording ends."""
@@ -306,11 +302,11 @@ class Recorder:
         tracers = [(t, t.data) for t, _ in self.adopted.values()]
         for t, a in self.adopted.values():
             t.data = a
-        tracing.recorder = modes.adopt = None
+        tracing.recorder = modes.through = None
         try:
             result = function(*_plain(args))
         finally:
-            tracing.recorder, modes.adopt = self, self.adopt
+            tracing.recorder, modes.through = self, self.through
             for t, data in tracers:
                 t.data = data
         for key, (t, _) in self.adopted.items():
@@ -323,14 +319,18 @@ class Recorder:
 
     def _noted(self, x: Any) -> Any:
         """Arguments with slots in the places of arrays."""
-        return mapped(x, lambda v: v.slot if type(v) is Tracer else self.lift(v).slot if type(v) is np.ndarray else v)
+        return mapped(x, lambda v: v.slot if type(v) is Tracer else self.lift(v).slot if type(v) is self.kind else v)
 
     def _tracers(self, *args: Any) -> list[Tracer]:
         """The tracers among arguments, those of external arrays too."""
         found: list[Tracer] = []
         mapped(args, lambda v: found.append(v if type(v) is Tracer else self.lift(v))
-               if isinstance(v, Tracer | np.ndarray) else None)
+               if isinstance(v, Tracer | self.kind) else None)
         return found
+
+    def concerns(self, args: Any) -> bool:
+        """Whether there are tracers or live numbers among arguments."""
+        return _holds_tracers(args)
 
     def _context(self) -> Any:
         """What surrounds a call: how NumPy treats floating-point errors, and whether BLAS is to keep to one thread."""
@@ -354,12 +354,12 @@ class Recorder:
             )
 
     def _fresh(self, a: Any, scalar: bool = False) -> Tracer:
-        low, high = byte_bounds(a)
+        low, high = extent(a)
         return Tracer(a, self, Slot(a, Storage(low, high - low)), scalar)
 
     def _results(self, function: Any, result: Any, operands: list[Tracer], outs: list[Slot | None]) -> Any:
         """The result with tracers in the places of arrays; ``outs`` gets the slots of the new ones."""
-        if isinstance(result, np.ndarray):
+        if isinstance(result, self.kind):
             if result.dtype.hasobject:
                 self.refuse(f"a captured step cannot hold an array of Python objects ({_name(function)})")
             t = self._view(result, operands)
@@ -380,9 +380,9 @@ class Recorder:
             f"{_name(function)} gives a {type(result).__name__}, which would be frozen into all replays of a captured step"
         )
 
-    def _view(self, a: np.ndarray, operands: list[Tracer]) -> Tracer | None:
+    def _view(self, a: Any, operands: list[Tracer]) -> Tracer | None:
         """The tracer of a result that is one of the operands, or a view of one."""
-        low, high = byte_bounds(a)
+        low, high = extent(a)
         for t in operands:
             if a is t.array:
                 return t

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import is_array, to_device
+
 Saved = tuple[list[Any], list[int], list[dict[str, int]], list[dict[str, Any]]]
 
 
@@ -32,16 +34,16 @@ class State:
         arrays |= {id(t.data): t.data for t in tensors.values()}
         return list(arrays.values()), list(tensors.values()), numbers
 
-    def save(self) -> Saved:
-        """Copies of everything."""
-        arrays, tensors, numbers = self._all()
+    def save(self, arrays: bool = True) -> Saved:
+        """Copies of everything, or of all but the arrays."""
+        found, tensors, numbers = self._all()
         counters = [g.state_dict() for g in self.generators]
-        return [a.copy() for a in arrays], [t.version for t in tensors], counters, [dict(n) for n in numbers]
+        return [a.copy() for a in found] if arrays else [], [t.version for t in tensors], counters, [dict(n) for n in numbers]
 
     def restore(self, saved: Saved) -> None:
         """Everything as it was saved."""
         arrays, tensors, numbers = self._all()
-        for a, was in zip(arrays, saved[0], strict=True):
+        for a, was in zip(arrays if saved[0] else [], saved[0], strict=True):
             a[...] = was
         for t, version in zip(tensors, saved[1], strict=True):
             t.version = version
@@ -52,12 +54,30 @@ class State:
             n.update(values)
 
 
-def same(a: Saved, b: Saved) -> bool:
-    """Whether two savings are equal in every bit."""
-    return len(a[0]) == len(b[0]) and all(map(same_bits, a[0], b[0])) and a[1:] == b[1:]
+def same(a: Saved, b: Saved, alike: Any = None) -> bool:
+    """Whether two savings are equal: in every bit, or as ``alike`` says of two arrays."""
+    return len(a[0]) == len(b[0]) and all(map(alike or same_bits, a[0], b[0])) and a[1:] == b[1:]
 
 
 def same_bits(a: Any, b: Any) -> bool:
     """Whether two arrays or NumPy scalars have the same dtype, shape and bytes."""
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    a, b = np.ascontiguousarray(_here(a)), np.ascontiguousarray(_here(b))
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+CLOSE = 1e-3
+"""Of the largest number: how far apart two runs of a step may be whose matrix products were not rounded alike."""
+
+
+def close(a: Any, b: Any) -> bool:
+    """Whether two arrays have the same dtype and shape, and floats as near as CLOSE says; others must be equal."""
+    a, b = _here(a), _here(b)
+    if a.dtype != b.dtype or a.shape != b.shape or a.dtype.kind != "f":
+        return same_bits(a, b)
+    high = np.float64
+    bound = CLOSE * float(np.abs(b[np.isfinite(b)].astype(high)).max(initial=0.0))
+    return bool(np.allclose(a.astype(high), b.astype(high), rtol=0, atol=bound, equal_nan=True))
+
+
+def _here(a: Any) -> Any:
+    return to_device(a, "cpu") if is_array(a) else a

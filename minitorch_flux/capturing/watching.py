@@ -19,10 +19,10 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd.tree import Structure
-from ..backend import Generator
+from ..backend import Generator, is_array
 from ..nn.recurrence import Recur
 from ..optimisers.parts import StatePart
-from .recorder import owner
+from .spans import owner
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None))
 """What is compared by value: a new object that is equal changes nothing."""
@@ -125,7 +125,7 @@ class Watch:
         if isinstance(x, Tensor):
             self.tensors.append(x)
             self.known[id(owner(x.data))] = x.data
-        elif isinstance(x, np.ndarray):
+        elif isinstance(x, np.ndarray) or is_array(x):
             self.known[id(owner(x))] = x
         elif isinstance(x, Structure):
             if isinstance(x, Recur):

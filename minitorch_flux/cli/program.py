@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,6 +65,25 @@ def _seed(text: str) -> int:
     return value
 
 
+def _model(text: str) -> str:
+    if text in MODELS:
+        return text
+    near = get_close_matches(text, MODELS, 3) or ["lenet", "mlp", "resnet18"]
+    raise argparse.ArgumentTypeError(f"there is no model {text!r}; there are {', '.join(near)} and "
+                                     f"{len(MODELS) - len(near)} more (minitorch_flux.models.list_models())")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """``"3,224,224"`` as a tuple of three numbers."""
+    try:
+        shape = tuple(int(n) for n in text.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"expected channels, height and width of an image, such as 3,224,224, got {text!r}")
+    return shape
+
+
 def called_as() -> str:
     """How this program was started, as one types it in a shell."""
     program = Path(sys.argv[0])
@@ -91,7 +111,8 @@ def make_parser() -> argparse.ArgumentParser:
     names = ", ".join(DATASETS)
     train.add_argument("--data", metavar="DATA", help=f"{names}, or a folder with MNIST-like idx files or CIFAR-10's "
                        "binary files (default: fashion-mini)")
-    train.add_argument("--model", choices=MODELS, help="default: lenet; mlp for images below 12 x 12 pixels")
+    train.add_argument("--model", type=_model, metavar="NAME", help="lenet, mlp or one of the zoo, such as resnet18 (default: "
+                       "lenet; mlp for images below 12 x 12 pixels)")
     train.add_argument("--epochs", type=_count, metavar="N", help="default: by the dataset (fashion-mini: "
                        f"{DATASETS['fashion-mini'].epochs})")
     train.add_argument("--batch", type=_count, metavar="N", help="images in a step (default: "
@@ -106,11 +127,24 @@ def make_parser() -> argparse.ArgumentParser:
                        "runs/DATA-MODEL-N)")
     train.add_argument("--resume", metavar="RUN", help="go on with an interrupted run: its folder or checkpoint file; "
                        "it keeps its settings")
+    _add_summary(commands)
     _add_kernels(commands)
     _add_emulate(commands)
     commands.add_parser("info", help="what this machine has for it, and what to install for what is missing",
                         description="What this machine has, and what to install for what is missing.")
     return parser
+
+
+def _add_summary(commands: Any) -> None:
+    about = "what a model is made of and what it takes: shapes, parameters, FLOPs, memory; nothing is built or run"
+    summary = commands.add_parser("summary", help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False)
+    summary.add_argument("model", type=_model, metavar="MODEL", help="lenet, mlp or one of the zoo, such as resnet50")
+    summary.add_argument("--shape", type=_shape, metavar="C,H,W", help="of one image (default: 3,224,224; lenet and mlp: "
+                         "1,28,28)")
+    summary.add_argument("--classes", type=_count, metavar="N", help="scores that go out (default: 1000; lenet and mlp: 10)")
+    summary.add_argument("--batch", type=_count, metavar="N", default=1, help="images in a step (default: 1)")
+    summary.add_argument("--depth", type=_count, metavar="N", help="add up what lies deeper (default: every layer by itself)")
+    summary.add_argument("--optimiser", choices=OPTIMISERS, metavar="NAME", help=f"count its state: {', '.join(OPTIMISERS)}")
 
 
 def _add_kernels(commands: Any) -> None:
@@ -151,6 +185,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
         show_info()
         return 0
+    if arguments.command == "summary":
+        from .summaries import run_summary
+
+        return run_summary(arguments)
     if arguments.command == "kernels":
         from .kernel_tables import run_kernels
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import data, optimisers
 from ..data import ImageDataset
 from ..data.idx import find_files
-from ..models import MLP, LeNet
+from ..models import MLP, LeNet, get_model, list_models
 from ..models.lenet import SMALLEST
 from ..optimisers import Rule
 
@@ -39,13 +40,19 @@ class Dataset:
 DATASETS = {
     "fashion-mini": Dataset(lambda: data.fashion_mnist(dtype="uint8"), epochs=30, shift=1),
     "digits": Dataset(lambda: data.digits(dtype="uint8"), epochs=30),
-    "fashion": Dataset(lambda: data.fashion_mnist(mini=False, dtype="uint8"), epochs=8, shift=1),
+    "fashion-mnist": Dataset(lambda: data.fashion_mnist(mini=False, dtype="uint8"), epochs=8, shift=1),
 }
+
+def _of_the_zoo(name: str, shape: tuple[int, ...], classes: int) -> Any:
+    return get_model(name, imsize=shape[1:], inchannels=shape[0], nclasses=classes)
+
 
 MODELS: dict[str, Callable[[tuple[int, ...], int], Any]] = {
     "lenet": lambda shape, classes: LeNet((shape[1], shape[2]), shape[0], classes),
     "mlp": lambda shape, classes: MLP(shape, nclasses=classes),
+    **{name: partial(_of_the_zoo, name) for name in list_models()},
 }
+"""By name: what builds a model for images ``(C, H, W)`` and a number of classes."""
 
 
 @dataclass(frozen=True)

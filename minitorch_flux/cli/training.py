@@ -19,6 +19,7 @@ from ..data import DataLoader, ImageDataset, random_crop, random_flip
 from ..files import FileError, load_checkpoint, save
 from ..losses import logitcrossentropy
 from ..nn.module import named_parameters
+from ..nn.output_sizes import outputsize
 from ..optimisers import setup, update
 from ..readings.rehearsal import build_ahead
 from ..readings.toolchain import toolchain
@@ -64,7 +65,12 @@ class Run:
             raise WrongInput(f"--model lenet: the images of {images.name} are {h} x {w} pixels, and LeNet needs at "
                              f"least {SMALLEST} x {SMALLEST}; use --model mlp")
         seed(settings.seed)
-        self.model = MODELS[settings.model](images.shape, len(images.classes)).to(device)
+        model = MODELS[settings.model](images.shape, len(images.classes))
+        try:
+            outputsize(model, (1, *images.shape))
+        except ValueError as error:
+            raise WrongInput(f"--model {settings.model}: not for the {h} x {w} pixels of {images.name}: {error}") from None
+        self.model = model.to(device)
         optimiser = OPTIMISERS[settings.optimiser]
         self.opt = setup(optimiser.make(settings.lr), self.model)
         self.loader = DataLoader(images.train, settings.batch, shuffle=True)

@@ -77,7 +77,9 @@ def _create_beside(target: Path, path: str | Path) -> tuple[Path, int]:
 def _kind(path: Path) -> str:
     kind = path.suffix.lower()
     if kind not in (".safetensors", ".npz"):
-        raise FileError(f"{path}: the ending must be .safetensors or .npz, got {path.suffix!r}")
+        foreign = kind in (".pt", ".pth", ".bin", ".ckpt")
+        torch = "; flux.load_torch and flux.save_torch are for PyTorch's files" if foreign else ""
+        raise FileError(f"{path}: the ending must be .safetensors or .npz, got {path.suffix!r}{torch}")
     return kind
 
 

@@ -6,16 +6,32 @@ its own keywords; hence these two functions. Files are exchangeable with NumPy's
 
 from __future__ import annotations
 
+import errno
 import io
 import math
+import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 EXPANSION = 1032  # deflate cannot expand a byte into more
+
+
+@contextmanager
+def reading_archive() -> Iterator[None]:
+    """The many errors that ``zipfile`` has for damaged archives become ValueError."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ValueError("it points to before its beginning") from None
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -33,20 +49,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     sizes that the file cannot hold.
     """
     size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if sum(entry.compress_size for entry in entries) > size:
-                raise ValueError(f"its entries promise more than the file's {size:,} bytes")
-            arrays: dict[str, np.ndarray] = {}
-            for entry in entries:
-                name = entry.filename.removesuffix(".npy")
-                if name in arrays:
-                    raise ValueError(f"two entries are called {name!r}")
-                arrays[name] = _read_entry(archive, entry)
-            return arrays
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
-        raise ValueError(str(error) or type(error).__name__) from None
+    with reading_archive(), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.compress_size for entry in entries) > size:
+            raise ValueError(f"its entries promise more than the file's {size:,} bytes")
+        arrays: dict[str, np.ndarray] = {}
+        for entry in entries:
+            name = entry.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"two entries are called {name!r}")
+            arrays[name] = _read_entry(archive, entry)
+        return arrays
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:

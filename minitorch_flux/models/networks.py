@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..nn import printing
@@ -43,6 +43,13 @@ def named_layers(layers: Sequence[Any], activation: Any, number: Any = "") -> di
         return "conv" if isinstance(layer, Conv) else "act" if layer is activation else "norm"
 
     return {f"{name(layer)}{number}": layer for layer in layers}
+
+
+def row(name: str, config: Any, table: Mapping[str, Any]) -> Any:
+    """The row of ``table`` for ``config``; ValueError, which lists what there is, if there is none."""
+    if isinstance(config, str) and config in table:
+        return table[config]
+    raise ValueError(f"{name}: the configuration is one of {', '.join(map(repr, table))}, got {config!r}")
 
 
 def _part(m: Any, name: str) -> Any:

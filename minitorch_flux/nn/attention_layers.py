@@ -12,11 +12,14 @@ from ..backend import array_module, as_array
 from ..ops.attention import dot_product_attention, read_mask, self_attention
 from ..ops.dense import dense
 from ..ops.dropouts import check_probability, dropout
+from ..spelling import check_keywords
 from .dense import Dense
 from .dropouts import check_active
 from .initialisers import glorot_uniform, zeros
 from .inputs import as_input, bias_parameter, drawn, layer_name, whole
 from .module import Module, training
+
+CALL_KEYWORDS = ("mask", "key_padding_mask", "causal", "return_weights")
 
 
 class MultiHeadAttention(Module):
@@ -76,7 +79,8 @@ class MultiHeadAttention(Module):
             raise TypeError(f"{name}: bias must be True or False, there are two of them; load given ones with "
                             f"load_state_dict, got {type(bias).__name__}")
         self.dropout_prob = check_probability(name, dropout_prob)
-        self.init, self.init_bias, self.rng, self.active = init, init_bias, rng, check_active(name, active)
+        self.init, self.init_bias, self.active = init, init_bias, check_active(name, active)
+        self.rng = rng if self.dropout_prob else None  # from here on it draws what is dropped
         shared = self.nheads // self.nkvheads
         self.widths = qk, qk // shared, v // shared
         weights = [drawn(init, shape, rng, name) for shape in zip(self.widths, self.sizes, strict=True)]
@@ -103,7 +107,12 @@ class MultiHeadAttention(Module):
         key_padding_mask: Any = None,
         causal: bool = False,
         return_weights: bool = False,
+        **foreign: Any,
     ) -> Any:
+        if foreign:
+            check_keywords(layer_name(self), foreign, CALL_KEYWORDS)
+            raise TypeError(f"{layer_name(self)}: a call has no keyword {next(iter(foreign))!r}; it takes "
+                            f"{', '.join(CALL_KEYWORDS)}")
         if k is None and v is not None:
             raise TypeError(f"{layer_name(self)}: values without keys; call it with (q), (q, kv) or (q, k, v)")
         k = q if k is None else k
@@ -155,7 +164,7 @@ class MultiHeadAttention(Module):
         return y, both[..., :width], both[..., width:]
 
     def _inputs(self, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
-        weight = self._projection(0)[0]
+        weight = self.out_proj.weight
         tensors: list[Tensor] = []
         for what, x, size in zip(("queries", "keys", "values"), given, self.sizes, strict=True):
             before = [t for t, y in zip(tensors, given, strict=False) if y is x]

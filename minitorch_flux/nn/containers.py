@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Structure, Tensor
-from ..backend import is_array, is_number
+from ..backend import OutlineError, is_array, is_number
 from ..ops.arithmetic import add, multiply
 from ..ops.comparisons import maximum, minimum
 from ..ops.joining import concatenate, dstack, hstack, stack, vstack
@@ -174,7 +174,7 @@ def as_tensors(x: Any) -> Any:
 def add_path(error: Exception, owner: Module, key: str | None, layer: Any) -> None:
     """Say where in the model an error arose, in the layer ``owner[key]`` (or in the only layer of ``owner``).
 
-    Paths stand before the message of a ValueError or TypeError, and in a note on any other error.
+    Paths stand before the message of a ValueError, TypeError or OutlineError, and in a note on any other error.
     """
     path = type(owner).__name__ + ("" if key is None else f"[{key}]")
     inside = getattr(error, "_inside", None)  # the layer whose path the message begins with
@@ -185,7 +185,7 @@ def add_path(error: Exception, owner: Module, key: str | None, layer: Any) -> No
 
 
 def _say(error: Exception, path: str, joint: str, owner: Any, note: str = "") -> None:
-    if type(error) in (ValueError, TypeError) and error.args and isinstance(error.args[0], str):
+    if type(error) in (ValueError, TypeError, OutlineError) and error.args and isinstance(error.args[0], str):
         error.args = (f"{path}{joint}{error.args[0]}", *error.args[1:])
         error._inside = owner  # type: ignore[attr-defined]
     else:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Param, Tensor, is_outlining
-from ..backend import array_module, as_array, is_array
+from ..backend import array_module, as_array, is_array, is_unseen
 from ..ops.elementwise import as_tensor
 from ..ops.embedding import bag_max, bag_sum, embedding, mean_weights
 from .initialisers import normal_init
-from .inputs import as_real, drawn, layer_name, weights_from, whole
+from .inputs import as_real, check_numbers, drawn, layer_name, weights_from, whole
 from .module import Module
 
 
@@ -61,6 +61,7 @@ class _Table(Module):
 
     def _indices(self, x: Any) -> Any:
         """``x`` as a new int64 array, every number in 0..n-1."""
+        check_numbers(self.weight, self)
         i = as_real(x, self, like=self.weight.data).data
         xp = array_module(i)
         if i.size == 0 and not (is_array(x) or isinstance(x, Tensor)):  # an empty list has no integers in it
@@ -69,7 +70,7 @@ class _Table(Module):
             raise TypeError(f"{layer_name(self)}: the input must be integer indices, got dtype {i.dtype} (input shape "
                             f"{i.shape}); of one-hot rows take x.argmax(-1), whole numbers convert with .astype(int)")
         n = self.weight.data.shape[0]
-        if i.size and not is_outlining() and not (i.min().item() >= 0 and i.max().item() < n):
+        if i.size and not is_outlining() and not is_unseen(i) and not (i.min().item() >= 0 and i.max().item() < n):
             wrong = (i < 0) | (i >= n)
             at = tuple(int(k[0]) for k in wrong.nonzero()) if i.ndim else ()
             place = f" at position {at if len(at) > 1 else at[0]}" if at else ""

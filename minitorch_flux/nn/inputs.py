@@ -9,8 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Param, Tensor
-from ..backend import DEFAULT, DeviceError, as_array, device_of, is_array, is_float, is_outline, refuse_complex, to_device
+from ..autograd import Param, Tensor, is_outlining
+from ..backend import (
+    DEFAULT,
+    DeviceError,
+    Outline,
+    OutlineError,
+    as_array,
+    device_of,
+    is_array,
+    is_float,
+    is_outline,
+    refuse_complex,
+    to_device,
+)
+from ..backend.outlines import MAKE_REAL, own
 from . import printing
 from .module import Module
 
@@ -23,7 +36,8 @@ def layer_name(layer: Module) -> str:
 def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
     """``x`` as a Tensor of the weight's dtype; real numbers of any dtype are converted.
 
-    Raises TypeError for complex numbers and for what is no array, DeviceError for an array on another device.
+    Raises TypeError for complex numbers and for what is no array, DeviceError for an array on another device, OutlineError
+    where the weights have no numbers.
     """
     if not isinstance(x, Tensor):
         try:
@@ -34,12 +48,21 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
             refuse_complex(array.dtype, layer_name(layer))
         x = Tensor(array)
     a, w = x.data, weight.data
-    if (type(a) is not type(w) or x.device != "cpu") and not is_outline(a) and x.device != weight.device:
-        raise DeviceError(
-            f"{layer_name(layer)}: the input (shape {x.shape}) is on {device_of(a)}, the weights are on {device_of(w)}; "
-            "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"
-        )
+    if type(a) is not type(w) or x.device != "cpu":
+        check_numbers(weight, layer)
+        if not is_outline(a) and x.device != weight.device:
+            raise DeviceError(
+                f"{layer_name(layer)}: the input (shape {x.shape}) is on {device_of(a)}, the weights are on {device_of(w)}; "
+                "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"
+            )
     return x if a.dtype == w.dtype else x.astype(w.dtype)
+
+
+def check_numbers(weight: Tensor, layer: Module) -> None:
+    """Raise OutlineError where ``weight`` has only a shape, and more than shapes is wanted."""
+    if is_outline(weight.data) and not is_outlining():
+        raise OutlineError(f"{layer_name(layer)}: its parameters have shapes, but no numbers: the model was made inside "
+                           f"flux.shapes_only(); {MAKE_REAL}")
 
 
 def as_real(x: Any, layer: Module, like: Any = None) -> Tensor:
@@ -102,6 +125,9 @@ def drawn(init: Callable[..., Any], shape: tuple[int, ...], rng: Any, layer: str
     if not callable(init):
         raise TypeError(f"{layer}: an initialiser is a function of the shape, such as glorot_uniform, got "
                         f"{printing.text(init)}")
+    if own.only_shapes:
+        settings = getattr(init, "settings", {})  # an initialiser's own
+        return Outline(shape, settings.get("dtype", DEFAULT))
     if not _drawing.on:
         return np.broadcast_to(np.zeros((), DEFAULT), shape)
     try:

@@ -146,9 +146,9 @@ def zero_grad(model: Any) -> Any:
 def training(layer: Module) -> bool:
     """Whether a layer is in train mode here and now: switched on, or automatic and inside a recording scope.
 
-    Where only shapes are followed it never is: nothing may move then.
+    Where only shapes are followed, outside of a training step, it never is: nothing may move then.
     """
-    return is_recording() if layer.active is None else layer.active and not is_outlining()
+    return is_recording() if layer.active is None else layer.active and (is_recording() or not is_outlining())
 
 
 def testmode(model: Any, mode: bool | str = True) -> Any:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..autograd import Buffer, Param, Tensor
+from ..autograd import Buffer, Param, Tensor, is_outlining
 from ..autograd.recording import note
 from ..backend import DEFAULT, is_float
 from ..ops.channel_norms import batch_norm, fixed_norm, group_norm
@@ -100,12 +100,12 @@ class _ChannelNorm(Module):
             if self.groups != self.channels:
                 mean, var = (repeat(a, self.channels // self.groups) for a in (mean, var))
             y = fixed_norm(x, self.weight, self.bias, mean, var, **keywords)
-        elif count == 1:
+        elif count == 1 and not is_outlining():
             hint = " or call the layer in test mode, flux.testmode(model)" if self.track_stats else ""
             raise ValueError(f"{layer_name(self)}: one value per {what} has no variance (input shape {x.shape}): "
                              f"give it larger inputs{hint}")
         else:
-            observe = functools.partial(self._move, count=count) if self.track_stats and training(self) else None
+            observe = functools.partial(self._move, count=count) if self.track_stats and training(self) and count > 1 else None
             y = normalise(x, self.weight, self.bias, observe=observe, **keywords)
         return self.activation(y) if act is None else y
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend import array_module, is_array
+from ..backend import array_module, is_array, is_outline
 from .initialisers import Initialiser
 from .module import Module, _named
 from .state_dicts import is_saved
@@ -170,7 +170,7 @@ def _sizes(arrays: list[Tensor]) -> str:
 
 def _marks(arrays: list[Any]) -> str:
     """A warning beside a layer whose numbers cannot be right: all zero, or some not finite."""
-    arrays = [a for a in arrays if a.size]
+    arrays = [a for a in arrays if a.size and not is_outline(a)]
     if not arrays:
         return ""
     if all(not bool(a.any()) for a in arrays):

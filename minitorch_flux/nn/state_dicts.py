@@ -12,7 +12,7 @@ import numpy as np
 
 from ..autograd import Buffer, Param, Tensor
 from ..autograd.tree import items
-from ..backend import as_array, is_array, is_float, is_number, to_device
+from ..backend import as_array, is_array, is_float, is_number, is_outline, to_device
 
 IGNORED = ("num_batches_tracked",)
 """Last parts of keys that PyTorch writes and that mean nothing here."""
@@ -30,7 +30,7 @@ def is_saved(x: Any) -> bool:
     return isinstance(x, Param | Buffer) or (isinstance(x, Tensor) and x.track == 2 and x.node is None)
 
 
-def _tensors(model: Any, opened: Callable[[str, Any], Any] | None = None) -> dict[str, Tensor]:
+def tensors_by_path(model: Any, opened: Callable[[str, Any], Any] | None = None) -> dict[str, Tensor]:
     """Every parameter and buffer by *each* of its paths, the first one first.
 
     ``opened(path, layer)`` stands for a layer that doesn't know its size yet; without it that raises ValueError.
@@ -76,14 +76,15 @@ class Opened:
 def state_dict(model: Any) -> dict[str, np.ndarray]:
     """Copies of all parameters and buffers: ``{"0.weight": array, ...}``.
 
-    What is reached by two paths is there once, under the first. Arrays of a GPU model are copied to the CPU.
+    What is reached by two paths is there once, under the first. Arrays of a GPU model are copied to the CPU. Of a model that
+    was made inside ``shapes_only`` they are outlines, with a shape and a dtype.
     """
     seen: set[int] = set()
     state = {}
-    for path, t in _tensors(model).items():
+    for path, t in tensors_by_path(model).items():
         if id(t) not in seen:
             seen.add(id(t))
-            state[path] = np.array(to_device(t.data, "cpu"), order="C")
+            state[path] = t.data if is_outline(t.data) else np.array(to_device(t.data, "cpu"), order="C")
     return state
 
 
@@ -93,7 +94,8 @@ def load_state_dict(model: Any, state: Mapping[str, Any], strict: bool = True) -
     Values are converted to each parameter's dtype and device. Raises StateError that lists every missing, unexpected
     and wrongly shaped key; ``strict=False`` permits missing and unexpected keys, and returns them as
     ``{"missing": [...], "unexpected": [...]}``. A parameter reached by two paths may be given under either. Tensors of
-    PyTorch are taken, too. Sizes left open (``Dense(None, 10)``) are those of the arrays.
+    PyTorch are taken, too. Sizes left open (``Dense(None, 10)``) are those of the arrays. Parameters without numbers, made
+    inside ``shapes_only``, get copies of the arrays for their own.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"load_state_dict takes a dict of arrays by path, got {type(state).__name__}; for a file write "
@@ -106,7 +108,7 @@ def load_state_dict(model: Any, state: Mapping[str, Any], strict: bool = True) -
         start = f"{path}." if path else ""
         return opened(path, layer, {k.removeprefix(start): a for k, a in named.items() if k.startswith(start)})
 
-    targets = _tensors(model, below)
+    targets = tensors_by_path(model, below)
     first_paths: dict[int, str] = {}
     for path, t in targets.items():
         first_paths.setdefault(id(t), path)
@@ -145,7 +147,10 @@ def load(entries: Iterable[tuple[str, Tensor, Any]], problems: list[str], opened
     for layer, built in opened.built.values():
         layer._adopt(built)
     for t, a in converted:
-        t.data[...] = a
+        if is_outline(t.data):
+            t.data = np.array(a, order="C")
+        else:
+            t.data[...] = a
         t.version += 1
 
 
@@ -166,6 +171,8 @@ def as_plain(value: Any) -> Any:
 
 def _misfit(t: Tensor, a: Any) -> str:
     """Why the array ``a`` cannot be loaded into ``t``; nothing where it can."""
+    if is_outline(a):
+        return "has a shape, but no numbers: it is of a model that was made inside flux.shapes_only()"
     if a.shape != t.shape:
         return f"shape {a.shape}, the model has {t.shape}"
     if not is_number(a.dtype) or a.dtype.kind == "c" or (is_float(a.dtype) and not is_float(t.dtype)):

@@ -18,7 +18,7 @@ from ..ops.axes import normalise_axis
 from ..ops.comparisons import where
 from ..ops.elementwise import raw
 from ..ops.statistics import norm
-from .inputs import layer_name
+from .inputs import check_numbers, layer_name
 from .module import Module
 
 
@@ -61,6 +61,9 @@ class WeightNorm(Module):
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if id(self) in _computed.of:
             return super().__call__(*args, **keywords)  # type: ignore[misc]  # of the layer's class
+        for value in vars(self).values():
+            if isinstance(value, Param):
+                check_numbers(value, self)
         _computed.of[id(self)] = {name: getattr(self, name) for _, name, _ in _norms(self)}
         try:
             return super().__call__(*args, **keywords)  # type: ignore[misc]

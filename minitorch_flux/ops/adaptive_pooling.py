@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, device_of, empty, is_float, to_device
+from ..backend import accumulator, array_function, array_module, contiguous, device_of, empty, is_float, to_device
 from ..readings import KernelFile
 from .extremes import extremes_of, place_forward
 from .im2col import Sizes, three
-from .pooling import contiguous, max_pool_gather, maxpool, meanpool, places, with_batch
+from .pooling import max_pool_gather, maxpool, meanpool, places, with_batch
 from .reductions import mean_forward
 
 

@@ -13,6 +13,8 @@ BLOCK = 1 << 14
 """Elements that a reference works on at a time: they stay in the L2 cache, and small parameters are taken together."""
 CHUNK = 1 << 12
 """Elements of one row of a kernel."""
+KNOWN = 16
+"""Tables of addresses that are kept on a GPU."""
 GATHER = 1 << 13
 """Gradients of fewer elements on average are copied together: below this the copy is cheaper than finding addresses."""
 
@@ -76,7 +78,8 @@ class Batch:
         """Where each parameter's gradient lies in ``dx``."""
         self.total: int = ends[-1]
         self.contiguous = all(map(is_plain, arrays))
-        self.gathers = self.total < GATHER * len(self.arrays)
+        # On a GPU addresses cost nothing: they are there from the last step, whose memory is given out again.
+        self.gathers = device_of(arrays[0]) == "cpu" and self.total < GATHER * len(self.arrays)
         self.final = True
         self.dx: Any = None
         self.grads: Sequence[Array] = ()
@@ -145,6 +148,7 @@ class Tables:
 
     def __init__(self, batch: Batch) -> None:
         self.device, size = device_of(batch.arrays[0]), batch.dtype.itemsize
+        self._known: dict[bytes, Array] = {}
         chunks = [
             (k, start, hi - lo - start)
             for k, (lo, hi) in enumerate(batch.spans)
@@ -162,6 +166,15 @@ class Tables:
         return to_device(table, self.device)
 
     def addresses(self, arrays: Sequence[Array]) -> Array:
-        """The address of each chunk of these arrays, on their device."""
+        """The address of each chunk of these arrays, on their device: kept, as memory is used again and again."""
         first = np.array([address_of(a) for a in arrays], np.int64)
-        return self._there(first[self.parameter] + self.offset)
+        if self.device == "cpu":
+            return self._there(first[self.parameter] + self.offset)
+        key = first.tobytes()
+        table = self._known.pop(key, None)
+        if table is None:
+            if len(self._known) >= KNOWN:
+                self._known.pop(next(iter(self._known)))  # the one not used for longest
+            table = self._there(first[self.parameter] + self.offset)
+        self._known[key] = table
+        return table

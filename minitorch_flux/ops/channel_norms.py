@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty
+from ..backend import accumulator, array_function, array_module, contiguous, empty
 from ..backend.threads import num_threads
 from ..readings import KernelFile
 from .elementary import rsqrt
@@ -155,14 +155,18 @@ def group_norm_backward(
 
 
 @batch_norm_forward.outlined
-@group_norm_forward.outlined
 def _(x: Any, *rest: Any) -> Any:
-    return x, x
+    return x.copy(), array_module(x).empty((4, x.shape[1]), accumulator(x.dtype))
+
+
+@group_norm_forward.outlined
+def _(x: Any, weight: Any, bias: Any, groups: int, *rest: Any) -> Any:
+    return x.copy(), array_module(x).empty((4, x.shape[0] * groups), accumulator(x.dtype))
 
 
 @fixed_norm_forward.outlined
 def _(x: Any, *rest: Any) -> Any:
-    return x
+    return x.copy()
 
 
 # -- the operations ----------------------------------------------------------------------------------------------------
@@ -305,10 +309,6 @@ def _tile(channels: int) -> int:
     return min(-(-channels // (2 * num_threads() * TILE)), 8) * TILE
 
 
-def _whole(x: Any) -> Any:
-    return x if x.flags.c_contiguous else array_module(x).ascontiguousarray(x)
-
-
 def _parameter(activation: Activation) -> float:
     return activation.default or 0.0
 
@@ -318,7 +318,7 @@ def _(x: Any, weight: Any, bias: Any, eps: float, activation: Activation = ident
     if not _fits(x, weight, bias):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    x, y = _whole(x), empty(x.shape, x.dtype, like=x)
+    x, y = contiguous(x), empty(x.shape, x.dtype, like=x)
     stats = empty((4, channels), accumulator(x.dtype), like=x)
     c, p = _constants(activation), _parameter(activation)
     if inner == 1:
@@ -341,7 +341,7 @@ def _(
     if not _fits(x, weight, bias, dy):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    dy, x = _whole(dy), _whole(x)
+    dy, x = contiguous(dy), contiguous(x)
     dx = empty(x.shape, x.dtype, like=x) if needs[0] else None
     dw, db = (empty((channels,), x.dtype, like=x) for _ in range(2))
     c, p, share = _constants(activation), _parameter(activation), 0.0 if fixed else 1 / (n * inner)
@@ -364,7 +364,7 @@ def _(x: Any, weight: Any, bias: Any, stats: Any, activation: Activation = ident
     if not _fits(x, weight, bias):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    x, y = _whole(x), empty(x.shape, x.dtype, like=x)
+    x, y = contiguous(x), empty(x.shape, x.dtype, like=x)
     c, p = _constants(activation), _parameter(activation)
     if inner == 1:
         ran = channel_norms(
@@ -383,7 +383,7 @@ def _(x: Any, weight: Any, bias: Any, groups: int, eps: float, activation: Activ
     if not _fits(x, weight, bias):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    x, y = _whole(x), empty(x.shape, x.dtype, like=x)
+    x, y = contiguous(x), empty(x.shape, x.dtype, like=x)
     rows, size = n * groups, channels // groups
     stats = empty((4, rows), accumulator(x.dtype), like=x)
     ran = channel_norms(
@@ -400,7 +400,7 @@ def _(
     if not _fits(x, weight, bias, dy):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    dy, x = _whole(dy), _whole(x)
+    dy, x = contiguous(dy), contiguous(x)
     rows, size = n * groups, channels // groups
     dx = empty(x.shape, x.dtype, like=x) if needs[0] else None
     sums = empty((2, n, channels), stats.dtype, like=x) if needs[1] or needs[2] else None

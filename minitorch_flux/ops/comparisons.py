@@ -34,6 +34,7 @@ from .elementwise import (
     predicate_forward,
     raw,
     refuse_shapes,
+    settled,
 )
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
@@ -43,7 +44,7 @@ from .elementwise import (
 def where_forward(condition: Any, x: Any, y: Any) -> Any:
     """``x`` where ``condition`` is true, ``y`` elsewhere."""
     try:
-        return array_module(condition, x, y).where(condition, x, y)
+        return array_module(condition, x, y).where(condition, *settled(x, y))
     except ValueError as error:
         refuse_shapes("where", error, condition, x, y)
         raise

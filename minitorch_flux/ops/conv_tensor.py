@@ -7,6 +7,11 @@ arrays, and in the emulator; elsewhere they decline, and so for float32 unless `
     data      the same with inputs and outputs exchanged, once for each remainder of a pixel's place by the stride: pixels of
               one remainder meet the same taps, at distances that are the same for all of them
     filter    rows are output channels, columns (c, k), the sum is over all pixels, in parts that are added up at the end
+
+How exact they are: a product of two 16-bit numbers (or of two float32 rounded to tf32, 10 bits of fraction) is exact, and the
+sum of n of them is off by at most n 2^-23 times the sum of their sizes, whatever their order (a GPU's tensor cores cut off
+where others round); the result is then rounded to its dtype. tf32 adds 2^-10 of the sum of sizes. No float16 sum overflows
+before the result itself does.
 """
 
 from __future__ import annotations
@@ -20,11 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import device_of, empty, tf32_allowed, to_device
+from ..backend import address_of, contiguous, device_of, empty, tf32_allowed, to_device
 from ..readings import KernelFile
 from .geometry import Window
 from .im2col import Sizes, three
-from .pooling import contiguous
 from .reductions import sum_forward
 
 tensors = KernelFile("conv_tensor.cu")
@@ -32,12 +36,13 @@ tensors = KernelFile("conv_tensor.cu")
 ROWS, COLUMNS, DEPTH = 64, 128, 32  # a tile of the product, and how much of the sum is in shared memory (of float32: half)
 NO_TAP = 63  # the number that the kernels know fillings by
 LEAST = 16  # channels of a group, and numbers to add up, below which a tile is mostly filling
+ALIGNED = 16  # bytes that a kernel reads of the weights at a time
 WAVE = 512  # tiles that keep every processor busy
 PART = 1024  # least pixels that a part of a filter gradient adds up
 
 ACCEPTS = (
     "float16, bfloat16 and with allow_tf32 float32, on GPUs from sm_80 on; at least 16 results for each pixel and group, of at "
-    "least 16 weights; windows of at most 62 taps; planes of a group below 2^31 pixels"
+    "least 16 weights; windows of at most 62 taps, 32 along an axis; planes of a group with a window below 2^31 pixels"
 )
 
 
@@ -49,7 +54,8 @@ def fits(a: Any, b: Any, window: Window, inputs: int, outputs: int) -> bool:
     if inputs * taps < LEAST or outputs < LEAST or taps >= NO_TAP or max(window.kernel) > 32:
         return False
     planes = max(math.prod(a.shape[2:]), math.prod(b.shape[2:])) * max(inputs, outputs)
-    return planes < 1 << 31 and tensors.runs_on(a)
+    (_, h, w), (d, i, j) = three(a.shape[2:], 1), three(window.span, 1)
+    return planes + (d * h + i) * w + j < 1 << 31 and tensors.runs_on(a)  # with how far a window may reach beyond
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,11 @@ def _table(taps: _Taps, channels: int, sizes: Sizes, depth: int, device: str) ->
 
 
 def _packed(w: Any, depth: int) -> Any:
-    """w (groups, rows, sum) with zeros up to whole tiles."""
+    """w (groups, rows, sum) with zeros up to whole tiles, where a kernel can read ALIGNED bytes at a time."""
     g, o, k = w.shape
     op, kp = -(-o // ROWS) * ROWS, -(-k // depth) * depth
-    if (op, kp) == (o, k):
-        return contiguous(w)
+    if (op, kp) == (o, k) and w.flags.c_contiguous and address_of(w) % ALIGNED == 0:
+        return w
     packed = empty((g, op, kp), w.dtype, like=w)
     packed[...] = 0
     packed[:, :o, :k] = w

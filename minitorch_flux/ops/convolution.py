@@ -21,7 +21,7 @@ import math
 from typing import Any
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, is_float
 from . import conv_tensor
 from . import convolution_kernels as kernels
 from .casts import astype_forward
@@ -121,6 +121,7 @@ def _(x: Any, y: Any, window: Window) -> Any:
 
 
 def _conv_backward(dy: Any, x: Any, w: Any, window: Any, needs: Any) -> Any:
+    dy = contiguous(dy)  # once, for both
     return (
         conv_data_forward(dy, w, window, x.shape[2:]) if needs[0] else None,
         conv_filter_forward(x, dy, window) if needs[1] else None,
@@ -196,7 +197,7 @@ def conv_bias_act_backward(
     dy: Any, x: Any, w: Any, out: Any, z: Any, window: Window, activation: Activation, needs: tuple[bool, ...]
 ) -> Any:
     """``(dx, dw, db)``."""
-    dz = activation_backward(dy, out if z is None else z, activation)
+    dz = contiguous(activation_backward(dy, out if z is None else z, activation))
     return (*_conv_backward(dz, x, w, window, needs), bias_backward(dz, 1) if needs[2] else None)
 
 

@@ -3,7 +3,9 @@
 direct     kernels/convolution.cu: output pixels in the lanes, 8 channels in registers. No columns are written; as fast
            as the machine multiplies while a line of the output fills its lanes.
 depthwise  kernels/depthwise.cu, where every group has one input channel.
-columns    kernels/im2col.cu and BLAS, some images at a time so that the columns stay in the cache.
+winograd   kernels/winograd.cu, 3x3 kernels in float32: a quarter of the products, which are BLAS's.
+columns    kernels/im2col.cu and BLAS, some images at a time so that the columns stay in the cache; for many small images
+           kernels/image_columns.cu, all of them at once.
 pointwise  a 1x1 window that visits every pixel is a matrix product as it is.
 
 The choice, and with it every bit of the result, depends on shapes only.
@@ -13,10 +15,12 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import Any
 
-from ..backend import array_module, empty
+from ..backend import array_module, contiguous, empty
 from ..readings import KernelFile
+from . import image_columns, winograd
 from .depthwise import depthwise_data, depthwise_filter, depthwise_forward, suits
 from .geometry import Window
 from .im2col import Sizes, columns, numbers, three
@@ -36,15 +40,6 @@ PART_SIZE = 1 << 20  # most numbers in them
 def fits(a: Any, b: Any) -> bool:
     """Whether the kernels take these two arrays."""
     return bool(a.dtype == b.dtype and a.dtype.kind == "f" and a.dtype.itemsize >= 4 and a.size and b.size)
-
-
-def _contiguous(a: Any) -> Any:
-    """``a`` in row-major order; a copy lies in memory of the pool."""
-    if a.flags.c_contiguous:
-        return a
-    copy = empty(a.shape, a.dtype, like=a)
-    copy[...] = a
-    return copy
 
 
 def _filters(w: Any, groups: int) -> Any:
@@ -155,7 +150,7 @@ def _turned(w: Any, groups: int) -> Any:
     o, c, *kernel = w.shape
     w = w.reshape(groups, o // groups, c, *kernel).swapaxes(1, 2)
     back = (slice(None, None, -1),) * len(kernel)
-    return _contiguous(w[..., *back]).reshape(groups * c, o // groups, *kernel)
+    return contiguous(w[..., *back]).reshape(groups * c, o // groups, *kernel)
 
 
 # -- columns -----------------------------------------------------------------------------------------------------------
@@ -224,17 +219,48 @@ def _filter_by_columns(x: Any, y: Any, window: Window) -> Any:
     return w.reshape(o, c // g, *window.kernel)
 
 
+# -- taps that meet padding alone --------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1024)
+def _seen(window: Window, sizes: Sizes) -> tuple[tuple[slice, ...], Window] | None:
+    """The taps that meet the image anywhere, and the window of these; None where all do.
+
+    Around an image of one pixel a 3x3 kernel with padding 1 has one tap that does, and eight that are multiplied by zeros.
+    """
+    cuts, lo = [], []
+    outs = window.output_size(sizes)
+    for size, out, k, s, d, before in zip(sizes, outs, window.kernel, window.stride, window.dilation, window.lo):
+        seen = [i for i in range(k) if any(0 <= p * s - before + i * d < size for p in range(out))]
+        first, end = (seen[0], seen[-1] + 1) if seen else (0, 1)
+        cuts.append(slice(first, end))
+        lo.append(before - first * d)
+    if all((cut.start, cut.stop) == (0, k) for cut, k in zip(cuts, window.kernel)):
+        return None
+    kernel = tuple(cut.stop - cut.start for cut in cuts)
+    ends = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(outs, window.stride, kernel, window.dilation)]
+    pad = tuple((a, end - a - size) for a, end, size in zip(lo, ends, sizes))
+    return tuple(cuts), replace(window, kernel=kernel, pad=pad)
+
+
 # -- the choice --------------------------------------------------------------------------------------------------------
 
 
 def forward(x: Any, w: Any, window: Window) -> Any:
     """``conv_forward`` by kernels."""
-    x, w, sizes = _contiguous(x), _contiguous(w), x.shape[2:]
+    x, w, sizes = contiguous(x), contiguous(w), x.shape[2:]
     if suits(window, w.shape[1]):
         return depthwise_forward(x, w, window)
     window, out = window.at(sizes), window.output_size(sizes)
+    if seen := _seen(window, sizes):
+        cuts, window = seen
+        w = contiguous(w[:, :, *cuts])
+    if winograd.suits(window, x.dtype, x.shape[0], w.shape[1], w.shape[0], out):
+        return winograd.forward(x, w, window, out)
     if _is_direct(window, w.shape[1], out[-1]):
         return _direct(x, w, window, out)
+    if image_columns.suits(window, x.shape[0], out):
+        return image_columns.forward(x, w, window, out)
     if window.pointwise():
         return _pointwise(_filters(w, window.groups), x, window.groups)
     return _by_columns(x, w, window, out)
@@ -242,14 +268,21 @@ def forward(x: Any, w: Any, window: Window) -> Any:
 
 def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
     """``conv_data_forward`` by kernels. With a stride of 1 it is a convolution with the turned kernel."""
-    y, w, window = _contiguous(y), _contiguous(w), window.at(sizes)
+    y, w, window = contiguous(y), contiguous(w), window.at(sizes)
     if suits(window, w.shape[1]):
         return depthwise_data(y, w, window, sizes)
+    if seen := _seen(window, sizes):
+        cuts, window = seen
+        w = contiguous(w[:, :, *cuts])
+    if winograd.suits(window, y.dtype, y.shape[0], w.shape[0], w.shape[1], sizes):
+        return winograd.data(y, w, window, sizes)
     step = window.stride[-1]
     if step <= LONGEST_STEP and _is_direct(window, w.shape[0] // window.groups, -(-sizes[-1] // step)):
         if window.unit_stride():
             return _direct(y, _turned(w, window.groups), window.reversed(), sizes)
         return _direct_data(y, w, window, sizes)
+    if image_columns.suits(window, y.shape[0], y.shape[2:]):
+        return image_columns.data(y, w, window, sizes)
     if window.pointwise():
         return _pointwise(_filters(w, window.groups).swapaxes(-1, -2), y, window.groups)
     return _data_by_columns(y, w, window, sizes)
@@ -257,11 +290,24 @@ def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
 
 def filter(x: Any, y: Any, window: Window) -> Any:
     """``conv_filter_forward`` by kernels."""
-    x, y, window = _contiguous(x), _contiguous(y), window.at(x.shape[2:])
+    x, y, window = contiguous(x), contiguous(y), window.at(x.shape[2:])
     if suits(window, x.shape[1] // window.groups):
         return depthwise_filter(x, y, window)
+    if seen := _seen(window, x.shape[2:]):
+        cuts, inner = seen
+        part = filter(x, y, inner)
+        if part is NotImplemented:
+            return part
+        w = empty((*part.shape[:2], *window.kernel), x.dtype, like=x)
+        w[...] = 0
+        w[:, :, *cuts] = part
+        return w
+    if winograd.suits(window, x.dtype, x.shape[0], x.shape[1], y.shape[1], y.shape[2:]):
+        return winograd.filter(x, y, window)
     if _is_direct(window, x.shape[1] // window.groups, y.shape[-1]):
         return _direct_filter(x, y, window)
+    if image_columns.suits(window, x.shape[0], y.shape[2:]):
+        return image_columns.filter(x, y, window)
     return _filter_by_columns(x, y, window)
 
 

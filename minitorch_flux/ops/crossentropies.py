@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_outline
+from ..backend import accumulator, array_function, array_module, contiguous, empty, is_float, is_outline, is_unseen
 from ..readings import KernelFile
 from .elementwise import either
 from .softmaxes import shifted, softmax, tiles
@@ -30,7 +30,7 @@ from .softmaxes import shifted, softmax, tiles
 
 def check_labels(labels: Any, classes: int, name: str = "logitcrossentropy") -> None:
     """Raise IndexError, naming the first one, when a class index is not between 0 and ``classes - 1``."""
-    if is_outline(labels):
+    if is_outline(labels) or is_unseen(labels):
         return
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
@@ -62,7 +62,7 @@ def _shares(target: Any, weight: Any, shape: Any, axis: int, label_smoothing: fl
 
 def _scale(target: Any, weight: Any, shape: Any, axis: int, agg: str) -> float:
     """What each observation's loss is multiplied by: 1, or one over the number or the weight of all."""
-    if agg != "mean":
+    if agg != "mean" or is_outline(target):
         return 1.0
     if weight is None:
         total = math.prod(shape) / shape[axis]
@@ -127,14 +127,14 @@ fused_logitcrossentropy = operation(
 crossentropies = KernelFile("crossentropies.cu")
 
 
-@logitcrossentropy_forward.kernel(accepts="contiguous float logits with at least one element, any axis")
+@logitcrossentropy_forward.kernel(accepts="float logits with at least one element, any axis; copied where not contiguous")
 def _(
     x: Any, target: Any, weight: Any, axis: int, label_smoothing: float = 0.0, agg: str = "mean"
 ) -> tuple[Any, Any]:
     dtype, shape = x.dtype, x.shape
-    if dtype.kind not in "fV" or not x.flags.c_contiguous or x.size == 0:
+    if not is_float(dtype) or x.size == 0:
         return NotImplemented
-    xp, width = array_module(x), shape[axis]
+    x, xp, width = contiguous(x), array_module(x), shape[axis]
     acc = dtype if dtype.itemsize > 2 else accumulator(dtype)
     labels = targets = None
     if target.ndim < x.ndim:
@@ -163,7 +163,7 @@ def _(
     if not ran:
         return NotImplemented
     total = losses.sum()
-    if labels is not None and total != total:  # a label that is no class gives NaN; on a GPU this look waits for it
+    if labels is not None and not is_outline(total) and not is_unseen(total) and total != total:  # a label that is no class gives NaN; on a GPU this look waits for it
         check_labels(labels, width)
     loss = losses if agg == "none" else total
     return (loss if acc is dtype else loss.astype(dtype)), slope

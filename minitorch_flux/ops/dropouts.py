@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, is_recording, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, empty, is_float
 from ..backend.generator import resolve_rng
 from ..readings import KernelFile
 from .axes import normalise_axes
@@ -135,12 +135,15 @@ def alpha_dropout(
 dropouts = KernelFile("dropouts.cu")
 
 
-@dropout_forward.kernel(accepts="contiguous floats with an axis, a draw for each element or for all of the last axes together")
+@dropout_forward.kernel(
+    accepts="floats with an axis, keep > 0, a draw for each element or for all of the last axes together; copied where not "
+    "contiguous"
+)
 def _(
     x: Any, keep: float, draw: Draw, shape: tuple[int, ...], scale: float, shift: float = 0.0, fill: float = 0.0
 ) -> Any:
     true = threshold(keep)
-    if not (x.ndim and x.size and true and x.dtype.kind in "fV" and x.flags.c_contiguous):
+    if not (x.ndim and x.size and true and is_float(x.dtype)):
         return NotImplemented
     k = len(shape)
     while k and shape[k - 1] == 1:
@@ -149,7 +152,7 @@ def _(
         return NotImplemented
     rows, width = math.prod(x.shape[:k]), math.prod(x.shape[k:])
     key, counter = draw
-    y = empty(x.shape, x.dtype, like=x)
+    x, y = contiguous(x), empty(x.shape, x.dtype, like=x)
     args = (x, y, scale, shift, fill, true - 1, key & LOW, key >> 32, counter, 0)
     if width == 1:
         ran = dropouts("dropout_forward", x, -(-rows // 256), 64, *args, rows)

@@ -115,6 +115,7 @@ def binary_forward(name: str, symbol: Callable[[Any, Any], Any] | None = None) -
     """
 
     def reference(x: Any, y: Any) -> Any:
+        x, y = settled(x, y)
         xp = array_module(x, y)
         dtype = xp.result_type(x, y)
         if not is_float(dtype):
@@ -132,6 +133,8 @@ def binary_forward(name: str, symbol: Callable[[Any, Any], Any] | None = None) -
     def forward(x: Any, y: Any) -> Any:
         try:
             if getattr(x, "nbytes", 0) < LARGE and getattr(y, "nbytes", 0) < LARGE:
+                if type(x) is float or type(y) is float:
+                    x, y = settled(x, y)
                 return symbol(x, y) if symbol else getattr(array_module(x, y), name)(x, y)
             return large(x, y)
         except (TypeError, ValueError) as error:
@@ -140,6 +143,21 @@ def binary_forward(name: str, symbol: Callable[[Any, Any], Any] | None = None) -
             raise
 
     return forward
+
+
+def settled(x: Any, y: Any) -> tuple[Any, Any]:
+    """The two, where one is a bfloat16 array and the other a Python float that in its dtype: NumPy, which knows no bfloat16,
+    would go on in float32 or float64."""
+    if type(y) is float and _is_bfloat16(x):
+        return x, x.dtype.type(y)
+    if type(x) is float and _is_bfloat16(y):
+        return y.dtype.type(x), y
+    return x, y
+
+
+def _is_bfloat16(x: Any) -> bool:
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and dtype.kind == "V" and dtype.name == "bfloat16"
 
 
 def refuse_shapes(name: str, error: Exception, *arrays: Any) -> None:
@@ -183,7 +201,7 @@ def numbers_fit(array: Any, *others: Any) -> bool:
     return all(
         (o.shape == array.shape and o.dtype == array.dtype and o.flags.c_contiguous)
         if hasattr(o, "dtype")
-        else array_module(array).result_type(array, o) == array.dtype
+        else (type(o) is float and _is_bfloat16(array)) or array_module(array).result_type(array, o) == array.dtype
         for o in others
     )
 

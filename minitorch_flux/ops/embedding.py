@@ -76,7 +76,7 @@ def _transposed(index: Any, start: Any, n: int) -> tuple[Any, Any, Any]:
     xp = array_module(index)
     order = stable_order(index, n)
     ends = xp.cumsum(xp.bincount(index, minlength=n))
-    return order, _bags(start)[order], xp.concatenate([xp.zeros(1, ends.dtype), ends])
+    return order, xp.take(_bags(start), order), xp.concatenate([xp.zeros(1, ends.dtype), ends])
 
 
 def bag_sum_backward(dy: Any, x: Any, c: Any, index: Any, start: Any, needs: Any) -> Any:
@@ -139,7 +139,7 @@ def bag_max(x: Any, index: Any, start: Any) -> Tensor:
 bags = KernelFile("embedding.cu")
 
 
-@bag_sum_forward.kernel(accepts="contiguous float rows, at least one of at least one element")
+@bag_sum_forward.kernel(accepts="contiguous float rows, at least one of at least one element, at least one bag")
 def _(x: Any, c: Any, index: Any, start: Any) -> Any:
     if not (x.size and start.size > 1 and is_float(x.dtype) and x.flags.c_contiguous):
         return NotImplemented

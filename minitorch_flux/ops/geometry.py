@@ -246,7 +246,7 @@ def _output_size(window: Window, sizes: tuple[int, ...]) -> tuple[int, ...]:
     out = []
     for axis, (i, s, span, (lo, hi)) in enumerate(zip(sizes, window.stride, window.span, window.pad)):  # type: ignore[arg-type]
         room = i + lo + hi - span
-        if room < 0:
+        if room < 0 and not (window.ceil_mode and room > -s and i + lo):  # there even the first window may not fit whole
             k, d = window.kernel[axis], window.dilation[axis]
             raise ValueError(
                 f"{window.name}: the kernel is larger than the input on {_axis(axis, window.ndim)}: it spans {span} "

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..backend import array_function, array_module, empty
+from ..backend import array_function, array_module, contiguous, empty
 from .nonlinearities import bias_backward
 from .time_steps import (
     ACCEPTS,
     after,
     before,
     computed,
-    contiguous,
     fits,
     flat,
     gradient_of_state,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import array_function, array_module, empty
+from ..backend import array_function, array_module, contiguous, empty
 from ..readings import KernelFile
 from .geometry import Window, window
 
@@ -85,10 +85,11 @@ def numbers(window: Window, sizes: Sizes, out: Sizes) -> tuple[int, ...]:
     )
 
 
-@im2col_forward.kernel(accepts="contiguous float32 and float64")
+@im2col_forward.kernel(accepts="float32 and float64, not empty; copied where they are not contiguous")
 def _(x: Any, window: Window) -> Any:
-    if not x.size or x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.flags.c_contiguous:
+    if not x.size or x.dtype.kind != "f" or x.dtype.itemsize < 4:
         return NotImplemented
+    x = contiguous(x)
     n, c, *sizes = x.shape
     window = window.at(tuple(sizes))
     out = window.output_size(tuple(sizes))
@@ -100,10 +101,11 @@ def _(x: Any, window: Window) -> Any:
     return col if ran else NotImplemented
 
 
-@col2im_forward.kernel(accepts="contiguous float32 and float64")
+@col2im_forward.kernel(accepts="float32 and float64, not empty; copied where they are not contiguous")
 def _(col: Any, window: Window, sizes: Sizes) -> Any:
-    if not col.size or col.dtype.kind != "f" or col.dtype.itemsize < 4 or not col.flags.c_contiguous:
+    if not col.size or col.dtype.kind != "f" or col.dtype.itemsize < 4 or 0 in sizes:
         return NotImplemented
+    col = contiguous(col)
     window = window.at(sizes)
     n, rows, p = col.shape
     c, (d, h, w) = rows // math.prod(window.kernel), three(sizes, 1)

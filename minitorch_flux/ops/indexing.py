@@ -18,7 +18,7 @@ from ..autograd import Operation, Tensor, operation
 from ..backend import accumulator, array_function, array_module, as_array, empty, is_float
 from ..readings import KernelFile
 from .axes import normalise_axis
-from .positions import Index, index_array, stable_order
+from .positions import Index, index_array, row_starts, stable_order
 
 
 def zeros(shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
@@ -265,8 +265,7 @@ def _(rows: Any, index: Any, n: int) -> Any:
     if not (rows.size and is_float(rows.dtype)):
         return NotImplemented
     order = stable_order(index, n)
-    start = xp.zeros(n + 1, xp.int64)
-    xp.cumsum(xp.bincount(index, minlength=n), out=start[1:])
+    start = row_starts(index, n)
     y = empty((n, width), accumulator(rows.dtype), like=rows)
     ran = indexing("accumulate_rows", rows, n, width, xp.ascontiguousarray(rows), order, start, y, n, width)
     return y.astype(rows.dtype, copy=False) if ran else NotImplemented

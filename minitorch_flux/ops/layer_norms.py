@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, empty, is_float
 from ..readings import KernelFile
 from .comparisons import where
 from .elementary import sqrt
@@ -204,12 +204,11 @@ def _given(name: str, x: Any, ndim: int, **parameters: Any) -> list[Any]:
 
 layer_norms = KernelFile("layer_norms.cu")
 
-ACCEPTS = "contiguous floats of one dtype, at least one element, no bias without a weight"
+ACCEPTS = "floats of one dtype, at least one element, no bias without a weight; x and dy that are not contiguous are copied"
 
 
 def _fits(x: Any, *others: Any) -> bool:
-    given = [a for a in (x, *others) if a is not None]
-    return x.size > 0 and x.dtype.kind in "fV" and all(a.flags.c_contiguous and a.dtype == x.dtype for a in given)
+    return x.size > 0 and is_float(x.dtype) and all(a is None or a.dtype == x.dtype for a in others)
 
 
 def _sizes(x: Any, ndim: int) -> tuple[int, int]:
@@ -227,6 +226,7 @@ def chunks(rows: int) -> tuple[int, int]:
 def _(x: Any, weight: Any, bias: Any, ndim: int, eps: float, eps_inside: bool) -> Any:
     if not _fits(x, weight, bias) or (weight is None and bias is not None):
         return NotImplemented
+    x, weight, bias = contiguous(x), contiguous(weight), contiguous(bias)
     rows, width = _sizes(x, ndim)
     high = accumulator(x.dtype)
     y, shift, s = empty(x.shape, x.dtype, like=x), empty((rows, 1), high, like=x), empty((rows, 1), high, like=x)
@@ -242,6 +242,7 @@ def _(
 ) -> Any:
     if not _fits(dy, x, weight) or (weight is None and needs[2]):
         return NotImplemented
+    dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
     rows, width = _sizes(x, ndim)
     parts, chunk = chunks(rows)
     dx = empty(x.shape, x.dtype, like=x)
@@ -261,6 +262,7 @@ def _(
 def _(x: Any, weight: Any, ndim: int, eps: float) -> Any:
     if not _fits(x, weight):
         return NotImplemented
+    x, weight = contiguous(x), contiguous(weight)
     rows, width = _sizes(x, ndim)
     y, scale = empty(x.shape, x.dtype, like=x), empty((rows, 1), accumulator(x.dtype), like=x)
     ran = layer_norms("rms_norm_forward", x, rows, width, x, weight, y, scale, rows, width, eps)
@@ -271,6 +273,7 @@ def _(x: Any, weight: Any, ndim: int, eps: float) -> Any:
 def _(dy: Any, x: Any, weight: Any, scale: Any, ndim: int, needs: Any) -> Any:
     if not _fits(dy, x, weight):
         return NotImplemented
+    dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
     rows, width = _sizes(x, ndim)
     parts, chunk = chunks(rows)
     dx = empty(x.shape, x.dtype, like=x)

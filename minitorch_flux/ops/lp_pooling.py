@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, empty, is_float
 from .arithmetic import absolute
 from .comparisons import where
 from .elementary import power
 from .elementwise import raw
 from .geometry import Pad, Window
 from .im2col import padded, taps
-from .pooling import ACCEPTS, contiguous, counts_like, fits, inside, launch, mean_pool_spread, pool_window, zeros_for
+from .pooling import ACCEPTS, counts_like, fits, inside, launch, mean_pool_spread, pool_window, zeros_for
 
 # -- references --------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..backend import array_function, array_module, empty
+from ..backend import array_function, array_module, contiguous, empty
 from .dense import dense_backward
 from .nonlinearities import identity
 from .time_steps import (
@@ -17,7 +17,6 @@ from .time_steps import (
     after,
     before,
     computed,
-    contiguous,
     fits,
     flat,
     gradient_of_state,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, as_array, empty, is_array, is_float
+from ..backend import accumulator, array_function, array_module, as_array, contiguous, empty, is_array, is_float
 from ..readings import KernelFile
 from .activation_table import ROWS, Row
 from .arithmetic import absolute
@@ -180,24 +180,28 @@ def _parameter(activation: Activation, parameters: tuple[float, ...]) -> float:
     return parameters[0] if parameters else activation.default or 0.0
 
 
-@bias_act_forward.kernel(accepts="contiguous floats of activation.kernel_from elements or more; not identity alone")
+@bias_act_forward.kernel(
+    accepts="floats of activation.kernel_from elements or more, b of their dtype; not identity alone; copied where not "
+    "contiguous"
+)
 def _(
     z: Any, b: Any, axis: int, activation: Activation, out: Any = None, parameters: tuple[float, ...] = ()
 ) -> Any:
     n, dtype = z.size, z.dtype
-    if n < activation.kernel_from or dtype.kind not in "fV" or not z.flags.c_contiguous:
+    if n < activation.kernel_from or not is_float(dtype):
         return NotImplemented
     if b is None and activation is identity:
         return NotImplemented  # the reference returns z itself
     constants = activation.constants
     p = _parameter(activation, parameters)
-    y = empty(z.shape, dtype, like=z) if out is None else out
+    z, y = contiguous(z), empty(z.shape, dtype, like=z) if out is None else out
     if b is None:
         ran = nonlinearities("activation_forward", z, 1, n, z, y, p, n, constants=constants)
     else:
         channels = z.shape[axis]
-        if b.shape != (channels,) or b.dtype != dtype or not b.flags.c_contiguous:
+        if b.shape != (channels,) or b.dtype != dtype:
             return NotImplemented
+        b = contiguous(b)
         inner = math.prod(z.shape[axis + 1 if axis != -1 else z.ndim :])
         rows = n // inner
         if inner == 1:
@@ -212,32 +216,34 @@ def _(
     return y if ran else NotImplemented
 
 
-@activation_backward.kernel(accepts="contiguous floats of activation.kernel_from elements or more; not identity")
+@activation_backward.kernel(
+    accepts="floats of one dtype, activation.kernel_from elements or more; not identity; copied where not contiguous"
+)
 def _(dy: Any, saved: Any, activation: Activation, parameters: tuple[float, ...] = ()) -> Any:
     n, dtype = dy.size, dy.dtype
     if (
         activation is identity
         or n < activation.kernel_from
         or dy.ndim == 0  # perhaps a NumPy scalar
-        or dtype.kind not in "fV"
+        or not is_float(dtype)
         or saved.dtype != dtype
-        or not (dy.flags.c_contiguous and saved.flags.c_contiguous)
     ):
         return NotImplemented
+    dy, saved = contiguous(dy), contiguous(saved)
     dz = empty(dy.shape, dtype, like=dy)
     p = _parameter(activation, parameters)
     ran = nonlinearities("activation_backward", dy, 1, n, dy, saved, dz, p, n, constants=activation.constants)
     return dz if ran else NotImplemented
 
 
-@bias_backward.kernel(accepts="contiguous floats with axes after the bias's")
+@bias_backward.kernel(accepts="floats with axes after the bias's, not empty; copied where not contiguous")
 def _(dz: Any, axis: int) -> Any:
     shape, dtype = dz.shape, dz.dtype
     axis %= len(shape)
     channels, inner = shape[axis], math.prod(shape[axis + 1 :])
-    if inner == 1 or dz.size == 0 or dtype.kind not in "fV" or not dz.flags.c_contiguous:
+    if inner == 1 or dz.size == 0 or not is_float(dtype):
         return NotImplemented
-    rows = dz.size // inner
+    dz, rows = contiguous(dz), dz.size // inner
     outer = rows // channels
     sums = empty((rows,), accumulator(dtype), like=dz)
     db = empty((channels,), dtype, like=dz)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, device_of, empty, is_float, to_device
+from ..backend import accumulator, array_function, array_module, contiguous, device_of, empty, is_float, to_device
 from ..readings import KernelFile
 from .elementwise import as_tensor
 from .geometry import Pad, Window, window
@@ -159,11 +159,6 @@ def launch(
         name, x, planes * d * -(-h // lines), width, *arrays, planes, *three(sizes, 1), *three(out, 1), kd, kh, sd, sh, dd,
         dh, *three(window.lo, 0), lines, *more, constants={"KW": kw, "SW": sw, "DW": dw},
     )
-
-
-def contiguous(a: Any) -> Any:
-    """``a`` in row-major order."""
-    return a if a.flags.c_contiguous else array_module(a).ascontiguousarray(a)
 
 
 ACCEPTS = f"floats, not empty, planes below 2^31 pixels, windows and strides of at most {WIDEST} along the last axis"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend import array_module, as_array, is_array, is_outline
+from ..backend import array_module, as_array, is_array, is_outline, is_unseen
 from ..backend.arrays import same_device
 
 _PLAIN = (int, slice, type(None), EllipsisType)
@@ -21,10 +21,39 @@ def stable_order(index: Any, n: int) -> Any:
     One pass for every 16 bits of n, because NumPy sorts 16-bit integers by radix: 30 times as fast as 64-bit ones.
     """
     xp = array_module(index)
+    if is_unseen(index):
+        return _order_by_ranks(index)
     order = xp.argsort(index.astype(xp.uint16), kind="stable")
     for shift in range(16, max(n - 1, 1).bit_length(), 16):
         order = order[xp.argsort((index >> shift)[order].astype(xp.uint16), kind="stable")]
     return order
+
+
+MOST_RANKED = 1 << 13
+"""How many indices can be ordered by comparing them in pairs: in a CUDA graph, where CuPy cannot sort."""
+
+
+def _order_by_ranks(index: Any) -> Any:
+    if index.size > MOST_RANKED:
+        index.recorder.refuse(f"a captured step on a GPU sorts {index.size} indices (for the gradient of rows that were taken) "
+                              f"where at most {MOST_RANKED} can be: give it a smaller batch, or call the step itself")
+    xp = array_module(index)
+    place = xp.arange(index.size)
+    before = index[None] < index[:, None]
+    before = before | ((index[None] == index[:, None]) & (place[None] < place[:, None]))
+    order = xp.empty_like(place)
+    order[before.sum(axis=1)] = place
+    return order
+
+
+def row_starts(index: Any, n: int) -> Any:
+    """How many of the indices are below 0, 1, ..., n: where each one's begin when they are sorted; int64 (n + 1,)."""
+    xp = array_module(index)
+    if is_unseen(index):
+        return (index[None] < xp.arange(n + 1)[:, None]).sum(axis=1)
+    start = xp.zeros(n + 1, xp.int64)
+    xp.cumsum(xp.bincount(index, minlength=n), out=start[1:])
+    return start
 
 
 def index_array(op: str, indices: Any, axis: int, x: Any) -> Any:
@@ -43,6 +72,8 @@ def index_array(op: str, indices: Any, axis: int, x: Any) -> Any:
 def _counted_from_front(op: str, i: Any, n: int, axis: int, shape: tuple[int, ...]) -> Any:
     if i.size == 0 or is_outline(i):
         return i
+    if is_unseen(i):
+        return array_module(i).where(i < 0, i + n, i)
     low, high = i.min().item(), i.max().item()
     if low < -n or high >= n:
         raise IndexError(

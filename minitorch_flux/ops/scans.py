@@ -17,7 +17,7 @@ import math
 from typing import Any
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty_like, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, empty_like, is_float
 from ..readings import KernelFile
 from .axes import normalise_axis
 from .elementwise import as_tensor, either
@@ -145,10 +145,10 @@ def cumprod(x: Any, axis: int | None = None) -> Tensor:
 scans = KernelFile("scans.cu")
 
 
-@recurrence_forward.kernel(accepts="contiguous floats of one dtype")
+@recurrence_forward.kernel(accepts="floats of one dtype; copied where they are not contiguous")
 def _(a: Any, b: Any, axis: int, reverse: bool = False) -> Any:
-    if not (a.flags.c_contiguous and b.flags.c_contiguous and a.dtype == b.dtype and is_float(b.dtype)):
+    if not (a.dtype == b.dtype and is_float(b.dtype)):
         return NotImplemented
-    s = empty_like(b)
+    a, b, s = contiguous(a), contiguous(b), empty_like(b)
     outer, n, inner = math.prod(b.shape[:axis]), b.shape[axis], math.prod(b.shape[axis + 1 :])
     return s if scans("recurrence_forward", b, outer, inner, a, b, s, outer, n, inner, reverse) else NotImplemented

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, empty, is_float
 from ..readings import KernelFile
 from .axes import normalise_axes, normalise_axis
 from .elementary import exp
@@ -159,6 +159,7 @@ def tiles(inner: int) -> tuple[int, int]:
 
 def _launch(name: str, planes: str, axis: int, y: Any, *inputs: Any) -> Any:
     """Run kernel ``name``, or ``planes`` for an axis before the last, on ``inputs`` and ``y``; y, or NotImplemented."""
+    inputs = tuple(map(contiguous, inputs))
     x = inputs[0]
     shape = x.shape
     axis %= len(shape)
@@ -176,10 +177,10 @@ def _launch(name: str, planes: str, axis: int, y: Any, *inputs: Any) -> Any:
 
 def _fits(*arrays: Any) -> bool:
     dtype = arrays[0].dtype
-    return dtype.kind in "fV" and all(a.flags.c_contiguous and a.dtype == dtype for a in arrays) and arrays[0].size > 0
+    return is_float(dtype) and all(a.dtype == dtype for a in arrays) and arrays[0].size > 0
 
 
-ACCEPTS = "contiguous floats with at least one element, any axis"
+ACCEPTS = "floats of one dtype with at least one element, any axis; what is not contiguous is copied"
 
 
 @softmax_forward.kernel(accepts=ACCEPTS)

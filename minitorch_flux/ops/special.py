@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import operation
-from ..backend import accumulator, array_function, array_module, as_array, empty_like, is_array, is_float
+from ..backend import accumulator, array_function, array_module, as_array, contiguous, empty_like, is_array, is_float
 from ..readings import KernelFile
 from .arithmetic import fit
 from .elementwise import documented, either, raw
@@ -109,9 +109,14 @@ xlogy = documented(
 )
 
 
-@erf_forward.kernel(accepts="contiguous floats")
+@erf_forward.outlined
 def _(x: Any) -> Any:
-    if not (is_array(x) and is_float(x.dtype) and x.flags.c_contiguous):
+    return array_module(x).empty(x.shape, x.dtype if is_float(x.dtype) else np.float64)
+
+
+@erf_forward.kernel(accepts="arrays of floats; copied where they are not contiguous")
+def _(x: Any) -> Any:
+    if not (is_array(x) and is_float(x.dtype)):
         return NotImplemented
-    y = empty_like(x)
+    x, y = contiguous(x), empty_like(x)
     return y if special("erf_forward", x, 1, x.size, x, y, x.size) else NotImplemented

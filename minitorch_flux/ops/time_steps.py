@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..backend import accumulator, array_module, device_of, empty, is_float
+from ..backend import accumulator, array_module, contiguous, device_of, empty, is_float
 from ..readings import KernelFile
 
 
@@ -101,11 +101,6 @@ def fits(*arrays: Any) -> bool:
 def only(a: Any, t: int) -> Any:
     """Step ``t`` of an array of steps (or None), as an array of one step."""
     return None if a is None else a[t : t + 1]
-
-
-def contiguous(a: Any) -> Any:
-    """``a`` (or None) in row-major order."""
-    return a if a is None or a.flags.c_contiguous else array_module(a).ascontiguousarray(a)
 
 
 def packed(w: Any, turned: bool) -> Any:

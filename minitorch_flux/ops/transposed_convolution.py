@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import array_function
+from ..backend import array_function, contiguous
 from .convolution import (
     conv_data,
     conv_data_backward,
@@ -46,7 +46,7 @@ def conv_transpose_bias_act_backward(
     dy: Any, x: Any, w: Any, out: Any, z: Any, window: Window, activation: Activation, needs: tuple[bool, ...]
 ) -> Any:
     """``(dx, dw, db)``."""
-    dz = activation_backward(dy, out if z is None else z, activation)
+    dz = contiguous(activation_backward(dy, out if z is None else z, activation))
     return (*conv_data_backward(dz, x, w, window, needs), bias_backward(dz, 1) if needs[2] else None)
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, empty, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, empty, is_float
 from ..readings import KernelFile
 from .elementwise import as_tensor
 
@@ -251,11 +251,11 @@ def pixel_shuffle(x: Any, r: int, *, name: str = "pixel_shuffle") -> Tensor:
 upsampling = KernelFile("upsampling.cu")
 
 
-@resample.kernel(accepts="contiguous float32 and float64 with at least one element")
+@resample.kernel(accepts="float32 and float64 with at least one element; copied where they are not contiguous")
 def _(x: Any, axis: int, taps: Taps) -> Any:
-    if not x.size or x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.flags.c_contiguous:
+    if not x.size or x.dtype.kind != "f" or x.dtype.itemsize < 4:
         return NotImplemented
-    xp, shape = array_module(x), x.shape
+    x, xp, shape = contiguous(x), array_module(x), x.shape
     y = empty((*shape[:axis], taps.out, *shape[axis + 1 :]), x.dtype, like=x)
     first, weights = xp.asarray(taps.first), xp.asarray(taps.weights32 if x.dtype == np.float32 else taps.weights)
     outer, inner, n = math.prod(shape[:axis]), math.prod(shape[axis + 1 :]), weights.shape[0]

@@ -47,6 +47,10 @@ DTYPES = {name: np.dtype(dtype) for dtype, name in C_NAMES.items() if dtype not 
 }
 
 
+LARGEST_INT = 2**31 - 1 - 1024
+"""An int may count the elements of a row, and the threads of a GPU's block, up to 1024, look one step beyond the last."""
+
+
 def accumulation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """ACC for this T: float64 for float64, int64 for integers, float32 for every shorter float."""
     if dtype.kind in "biu":
@@ -123,6 +127,7 @@ def _fit_number(what: str, dtype: np.dtype[Any], value: Any) -> Any:
         except TypeError:
             raise TypeError(f"{what} takes an integer, got {_described(value)}") from None
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        high = LARGEST_INT if dtype.name == "int32" else high
         if not low <= number <= high:
             raise OverflowError(f"{what} takes {dtype.name} ({low} to {high}), got {number}")
         return dtype.type(number)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..backend.arrays import array_module
-from .arguments import fit_arguments, parameter_dtype
+from .arguments import LARGEST_INT, fit_arguments, parameter_dtype
 from .cache import cached, digest
 from .geometry import geometry
+from .live import live_source
 from .nvrtc import OPTIONS, compile_cuda, cuda_text, nvrtc_version
 from .source import Constants, KernelText, Signature
 
@@ -52,7 +53,9 @@ class Packer:
                     if a.dtype != dtype or not a.flags.c_contiguous or a.device != device:
                         break
                     packed.append(a)
-                elif not p.pointer and (kind is int and dtype.kind in "iu" or kind is float and dtype.kind == "f"):
+                elif not p.pointer and (
+                    kind is int and a <= LARGEST_INT and dtype.kind in "iu" or kind is float and dtype.kind == "f"
+                ):
                     packed.append(dtype.type(a))
                 else:
                     break
@@ -64,12 +67,15 @@ class Packer:
 
 
 def launcher(
-    source: KernelText, signature: Signature, types: Mapping[str, np.dtype[Any]], constants: Constants, like: Any
+    source: KernelText, signature: Signature, types: Mapping[str, np.dtype[Any]], constants: Constants, like: Any,
+    live: bool = False,
 ) -> Callable[[int, int, tuple[Any, ...]], bool] | None:
     """The function (rows, width, arguments) -> True that runs a kernel on the device of its arrays.
 
-    None where there is no NVRTC or CUDA has no such type.
+    None where there is no NVRTC or CUDA has no such type. ``live``: of the entry that reads its numbers from memory.
     """
+    if live:
+        source, signature = live_source(source, signature.name)
     text = cuda_text(source, types, constants)
     if text is None or nvrtc_version() is None:
         return None

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from ..backend.arrays import device_of
+from ..backend.outlines import is_outline
 from ..backend.outlines import scopes as stand_ins
 from ..backend.tracers import is_traced
+from ..backend.tracers import state as tracing
 from .errors import KernelError
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class Launcher(Protocol):
 
 L = TypeVar("L", bound=Launcher)
 instead: Launcher | None = None
+watching: Callable[[str, Any, Callable[[], bool]], bool] | None = None
+"""What every launch of an array goes through while somebody measures: ``ran = watching(name, like, launch)``."""
 
 
 @contextmanager
@@ -63,7 +68,7 @@ class KernelFile:
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self.file = os.fspath(file)
-        self._launches: dict[Any, Launch] = {}
+        self._launches: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
         return f"KernelFile({self.file!r})"
@@ -96,22 +101,31 @@ class KernelFile:
         ValueError or OverflowError for an argument that does not fit.
         """
         if stand_ins.count:
+            if tracing.launches is not None:
+                return tracing.launches(self, name, like, rows, width, args, constants, types)
             for a in (like, *args):
                 if is_traced(a):
                     return a.recorder.launch(self, name, like, rows, width, args, constants, types)
+                if is_outline(a):  # there is nothing to compute
+                    return True
         if instead is not None and isinstance(like, np.ndarray):
             source, signature, dtypes = self._declared(name, like, constants or {}, types)
             if not self.runs_on(like):
                 return False
             return instead.launch(source, signature, dtypes, constants or {}, rows, width, args)
-        return self.launch_of(name, like, constants, types)(rows, width, args)
+        launch = self.launch_of(name, like, constants, types)
+        if watching is not None:
+            return watching(name, like, lambda: launch(rows, width, args))
+        return launch(rows, width, args)
 
     def runs_on(self, like: Any) -> bool:
         """Whether the text can run for the dtype and the device of ``like`` at all: one for GPUs only may not."""
         needs = self.source.gpu
         if needs is None:
             return True
-        if isinstance(like, np.ndarray):  # in the emulator
+        if is_traced(like):
+            like = like.array
+        if device_of(like) == "cpu":  # there only in the emulator
             return getattr(instead, "gpu", False) and needs.takes(like.dtype, needs.sm)
         return needs.takes(like.dtype, int(like.device.compute_capability))
 
@@ -126,6 +140,19 @@ class KernelFile:
         if launch is None:
             launch = self._launches[key] = self._find(name, like, constants or {}, types)
         return launch
+
+    def live_launch_of(self, name: str, like: Any, constants: Constants | None, types: Mapping[str, Any]) -> tuple[Any, Launch]:
+        """For arrays on a GPU: how a launch's numbers lie in memory, and what launches the kernel with them (live.py)."""
+        key: Any = ("live", name, like.dtype, type(like), *(constants or {}).items(), None, *types.items())
+        found: Any = self._launches.get(key)
+        if found is None:
+            from . import device
+            from .live import Numbers
+
+            source, signature, dtypes = self._declared(name, like, constants or {}, types)
+            launch = device.launcher(source, signature, dtypes, constants or {}, like, live=True) or _unavailable
+            found = self._launches[key] = Numbers(signature, dtypes), launch
+        return found
 
     def _declared(
         self, name: str, like: Any, constants: Constants, types: Mapping[str, Any]

@@ -34,6 +34,22 @@ def test_a_kernel_serves_what_it_accepts_and_the_reference_the_rest(double):
     assert double.reference(np.ones(2))[1] == "reference"
 
 
+def test_what_a_kernel_cannot_count_is_left_to_the_reference():
+    @array_function
+    def test_dispatch_counted(x):
+        return len(x)
+
+    @test_dispatch_counted.kernel(accepts="few elements")
+    def _(x):
+        raise OverflowError("`int n` takes int32, got more")
+
+    try:
+        assert test_dispatch_counted(range(3)) == 3
+        assert test_dispatch_counted.launches == 0
+    finally:
+        del FUNCTIONS["test_dispatch_counted"]
+
+
 def test_kernels_can_be_switched_off_in_a_thread(double):
     seen = []
     with use_kernels(False):

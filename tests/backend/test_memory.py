@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minitorch_flux as flux
-from minitorch_flux.backend import empty, empty_like, free_memory, is_whole, memory, memory_stats
+from minitorch_flux.backend import contiguous, empty, empty_like, free_memory, is_whole, memory, memory_stats
 
 BIG = (300, 301)
 """A shape whose arrays come from the pool."""
@@ -418,3 +418,14 @@ def test_a_forked_child_has_a_pool_of_its_own():
         print(got, (a == 1).all())
     """)
     assert done.stdout == "[0] True\n", done.stderr
+
+
+def test_contiguous():
+    a = np.arange(6.0).reshape(2, 3)
+    assert contiguous(a) is a
+    assert contiguous(None) is None
+    for view in (a.T, a[:, ::2], a[::-1]):
+        copy = contiguous(view)
+        assert copy.flags.c_contiguous
+        assert not np.shares_memory(copy, a)
+        np.testing.assert_array_equal(copy, view)

@@ -270,7 +270,7 @@ def test_folders_that_cannot_be_written(monkeypatch):
         (["--seed", "-1"], "argument --seed: expected a whole number from 0 to 2**64 - 1, got '-1'"),
         (["--seed", str(1 << 64)], "expected a whole number from 0 to"),
         (["--seed", "x"], "expected a whole number from 0 to 2**64 - 1, got 'x'"),
-        (["--model", "vgg"], "argument --model: invalid choice: 'vgg' (choose from"),
+        (["--model", "resnet19"], "argument --model: there is no model 'resnet19'; there are resnet18, resnet"),
         (["--optimiser", "sgd"], "argument --optimiser: invalid choice: 'sgd' (choose from"),
         (["--optimizer", "adam"], "unrecognized arguments: --optimizer adam"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
@@ -294,8 +294,8 @@ def test_a_dataset_that_is_not_there(capsys, monkeypatch):
     def absent():
         raise FileNotFoundError("Fashion-MNIST's four files are in none of\n these folders")
 
-    monkeypatch.setitem(recipes.DATASETS, "fashion", recipes.Dataset(absent, 1))
-    assert wrong(capsys, "train", "--data", "fashion").endswith("files are in none of these folders\n")
+    monkeypatch.setitem(recipes.DATASETS, "fashion-mnist", recipes.Dataset(absent, 1))
+    assert wrong(capsys, "train", "--data", "fashion-mnist").endswith("files are in none of these folders\n")
 
 
 def test_a_damaged_dataset(capsys):

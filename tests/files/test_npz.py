@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from minitorch_flux.files import FileError
+from minitorch_flux.files import FileError, read_torch
 from minitorch_flux.files.formats import read_arrays
 from minitorch_flux.files.npz import read_npz, write_npz
 
@@ -169,3 +169,15 @@ def test_not_a_zip(tmp_path):
     (tmp_path / "x.npz").write_bytes(buffer.getvalue())  # an .npy file under another name
     with pytest.raises(FileError, match="not a zip file"):
         read_arrays(tmp_path / "x.npz")
+
+
+def test_an_archive_that_points_to_before_its_beginning(tmp_path):
+    """Found by fuzzing: the entries would lie at a negative place, and the system refuses to go there."""
+    for ending, name in ((".npz", "a.npy"), (".pt", "archive/data.pkl")):
+        path = archive(tmp_path / f"x{ending}", [(name, npy(header((2,)), b"12345678"))])
+        raw = bytearray(path.read_bytes())
+        at = raw.find(b"PK\x05\x06") + 16  # where the central directory is said to be
+        raw[at : at + 4] = (int.from_bytes(raw[at : at + 4], "little") + 9).to_bytes(4, "little")
+        path.write_bytes(raw)
+        with pytest.raises(FileError, match=r"points to before its beginning|Bad|Overlapped|zip"):
+            read_arrays(path) if ending == ".npz" else read_torch(path)

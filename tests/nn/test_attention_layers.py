@@ -224,6 +224,22 @@ def test_state_and_initial_values():
     assert list(MultiHeadAttention(4, nheads=2, bias=False).state_dict()) == ["in_proj_weight", "out_proj.weight"]
 
 
+def test_the_generator_is_printed_where_it_draws_again():
+    assert repr(MultiHeadAttention(4, 2, rng=Generator(0))).startswith("MultiHeadAttention(4, nheads=2)  #")
+    dropping = MultiHeadAttention(4, 2, dropout_prob=0.5, rng=Generator(0))
+    assert f"rng={dropping.rng!r}" in repr(dropping)
+
+
+def test_foreign_keywords_of_the_call():
+    m, x = MultiHeadAttention(8, nheads=2), np.zeros((1, 3, 8), np.float32)
+    for name, ours in {"attn_mask": r"`mask=` \(True where a query attends, so the other way round\)", "is_causal": "`causal=`",
+                       "need_weights": "`return_weights=`"}.items():
+        with pytest.raises(TypeError, match=rf"MultiHeadAttention\(8, nheads=2\): `{name}=` is spelled {ours} here"):
+            m(x, **{name: None})
+    with pytest.raises(TypeError, match="a call has no keyword 'maks'; it takes mask, key_padding_mask, causal, return_w"):
+        m(x, maks=None)
+
+
 def test_printing_rebuilds_the_layer():
     cases = {
         "MultiHeadAttention(6, nheads=3)  # 168 parameters": MultiHeadAttention(6, 3),

@@ -234,3 +234,11 @@ def test_the_gpu_s_reading_in_the_emulator(how):
         y = ops.where(c, x, 0.0)
     assert emulation.launches == 1
     np.testing.assert_array_equal(y.data, np.where(c, x, 0))
+
+
+@pytest.mark.parametrize("size", [3, 5000])
+def test_where_of_bfloat16_and_a_number_stays_bfloat16(size):
+    x = normal(size).astype(pytest.importorskip("ml_dtypes").bfloat16)
+    for y in (ops.where(x > 0, x, 0.5), ops.where(x > 0, 0.5, x)):
+        assert y.dtype == x.dtype
+    np.testing.assert_array_equal(ops.where(x > 0, x, 0.5).data, np.where(x > 0, x, x.dtype.type(0.5)))

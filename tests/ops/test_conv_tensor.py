@@ -1,19 +1,20 @@
 """Convolutions on tensor cores, in the emulator: against the references in float64, for every dtype and geometry."""
 
 import functools
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minitorch_flux as flux
-from minitorch_flux.backend import allow_tf32, tf32_allowed, use_kernels
+from minitorch_flux.backend import address_of, allow_tf32, tf32_allowed, use_kernels
 from minitorch_flux.ops import conv_tensor
 from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
 from minitorch_flux.ops.geometry import window
-from minitorch_flux.readings import KernelError, KernelFile, kernel
+from minitorch_flux.readings import KernelError, KernelFile
 from minitorch_flux.readings.emulator import EmulatorError, emulated
 from minitorch_flux.readings.source import kernels_folder
 from tests.oracles import needs_compiler, normal
@@ -31,6 +32,11 @@ CASES = {  # x, w, and what the window has
     "stride over the kernel": ((1, 16, 8), (16, 16, 2), dict(stride=4, pad=1)),
     "far taps": ((1, 16, 20), (16, 16, 3), dict(stride=4, dilation=6, pad=2)),
     "several steps and tiles": ((5, 40, 6, 6), (130, 40, 2, 2), {}),
+    "one pixel": ((1, 16, 1, 1), (16, 16, 1, 1), {}),
+    "one pixel of a window": ((1, 17, 3, 3), (19, 17, 3, 3), {}),
+    "whole tiles": ((1, 32, 8, 16), (64, 32, 1, 1), {}),
+    "outside only": ((1, 16, 2), (16, 16, 3), dict(pad=4, stride=3, dilation=2)),
+    "62 taps": ((1, 16, 9, 40), (16, 16, 2, 31), {}),
 }
 SHORT = ["same", "strides and gaps", "groups"]
 
@@ -62,14 +68,17 @@ def exact(case, dtype):
         return triad(*(round_off(a).astype(np.float64) for a in (x, w, y)), box)
 
 
+EPS = {HALF: 2.0**-11, BFLOAT16: 2.0**-8, SINGLE: 2.0**-21}
+"""What storing the result, or adding it up, costs."""
+
+
 def check(case, dtype, **how):
     with allow_tf32(), emulated(**how) as emulation:
         got = triad(*of(case, dtype))
     assert emulation.launches >= 3
-    eps = {HALF: 2.0**-11, BFLOAT16: 2.0**-8, SINGLE: 2.0**-21}[dtype]  # what storing the result, or adding it up, costs
     for a, b in zip(got, exact(case, dtype), strict=True):
         assert a.dtype == dtype
-        np.testing.assert_allclose(a.astype(np.float64), b, rtol=eps, atol=2e-6 * np.abs(b).max())
+        np.testing.assert_allclose(a.astype(np.float64), b, rtol=EPS[dtype], atol=2e-6 * np.abs(b).max())
 
 
 @needs_compiler
@@ -105,6 +114,73 @@ def test_a_forgotten_barrier_is_found(line, found, monkeypatch, tmp_path):
     monkeypatch.setattr(conv_tensor, "tensors", KernelFile(file))
     with emulated(sanitize="thread"), pytest.raises(EmulatorError, match=found):
         conv_forward(*of("same", HALF)[:2], of("same", HALF)[3])
+
+
+@needs_compiler
+@settings(max_examples=6)
+@given(st.data())
+def test_any_geometry(data):
+    """Channels that fill no tile, groups, strides, gaps, paddings: the CPU's kernels and the tensor cores' agree."""
+    ints = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    axes, groups = ints(1, 3), ints(1, 2)
+    kernel, stride, dilation = (tuple(ints(1, m) for _ in range(axes)) for m in (3, (4, 2, 1)[axes - 1], 2))
+    pad = tuple((ints(0, 3), ints(0, 2)) for _ in range(axes))
+    box = window("w", kernel, stride, pad, dilation, groups)
+    sizes = tuple(max(1, span - lo - hi) + ints(0, 5) for span, (lo, hi) in zip(box.span, pad, strict=True))
+    inputs, outputs = ints(16, 34), ints(16, 67)
+    x, w = normal(ints(1, 3), groups * inputs, *sizes), normal(groups * outputs, inputs, *kernel, seed=1)
+    y = normal(x.shape[0], groups * outputs, *box.output_size(sizes), seed=2)
+    half = [a.astype(HALF) for a in (x, w, y)]
+    with emulated(grid=data.draw(st.sampled_from([None, 1, 3])), backwards=data.draw(st.booleans())) as emulation:
+        got = triad(*half, box)
+    assert emulation.launches >= 3
+    for a, b in zip(got, triad(*(a.astype(np.float64) for a in half), box), strict=True):
+        np.testing.assert_allclose(a.astype(np.float64), b, rtol=EPS[HALF], atol=2e-6 * np.abs(b).max())
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [HALF, BFLOAT16, SINGLE], ids=str)
+def test_the_bound_that_the_page_states(dtype):
+    """Against exact sums of the numbers as they came, where terms of size 1 cancel to almost nothing."""
+    x, w, y, box = of("several steps and tiles", dtype)
+    x[:, 1::2], w[:, 1::2] = x[:, ::2], -w[:, ::2]
+    w[:, ::2] += np.ones_like(w[:, ::2]) * dtype.type(1e-3)
+    with allow_tf32(), emulated():
+        got = triad(x, w, y, box)
+    with use_kernels(False):
+        x, w, y = (a.astype(np.float64) for a in (x, w, y))
+        wanted, sizes = triad(x, w, y, box), triad(abs(x), abs(w), abs(y), box)
+    counts = w[0].size, y.shape[1] * math.prod(box.kernel), y[:, 0].size
+    for a, b, size, n in zip(got, wanted, sizes, counts, strict=True):
+        bound = EPS[dtype] * abs(b) + size * (n * 2.0**-22 + (2.0**-10 if dtype == SINGLE else 0))
+        assert (abs(a - b) <= bound).all()
+        assert (abs(b) < 0.01 * size).any()
+
+
+@needs_compiler
+def test_weights_of_any_address():
+    """A kernel reads 16 bytes of the weights at a time, which must begin at a multiple of 16: others are copied."""
+    x, w, y, box = of("whole tiles", HALF)
+    memory = np.zeros(w.size + 8, HALF)
+    beside = memory[1 : 1 + w.size].reshape(w.shape)
+    beside[...] = w
+    assert address_of(beside) % 16
+    packed = conv_tensor._packed(beside.reshape(1, 64, 32), 32)
+    assert address_of(packed) % 16 == 0
+    np.testing.assert_array_equal(packed, w.reshape(1, 64, 32))
+    assert conv_tensor._packed(packed, 32) is packed
+    with emulated():
+        for a, b in zip(triad(x, beside, y, box), triad(x, w, y, box), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_captured_step():
+    """On the CPU a step in float16 is captured, too; tensor cores are no part of it."""
+    conv = flux.f16(flux.Conv((3, 3), 16, 16, pad=1, rng=np.random.default_rng(0)))
+    x = normal(1, 16, 3, 3).astype(np.float16)
+    step = flux.capture(lambda x: conv(x).sum())
+    for _ in range(3):
+        np.testing.assert_allclose(step(x).item(), conv(x).sum().item(), rtol=1e-3)
 
 
 @needs_compiler
@@ -156,15 +232,17 @@ def test_declined_in_the_emulator():
             assert not conv_tensor.fits(x[:0], w, box, 16, 16)
             assert not conv_tensor.fits(x, w, window("w", (8, 8)), 16, 16)
             assert not conv_tensor.fits(x, w, window("w", (33,)), 16, 16)
-            assert not conv_tensor.fits(SimpleNamespace(shape=(1, 1, 2**15, 2**12), dtype=SINGLE, size=1), w, box, 16, 16)
+            large = SimpleNamespace(shape=(1, 1, 2**15, 2**12), dtype=SINGLE, size=1)
+            assert not conv_tensor.fits(large, w, box, 16, 16)
+            flat = SimpleNamespace(shape=(1, 1, 2, 2**26 - 2**10), dtype=SINGLE, size=1)  # 2**31 - 2**15 numbers in a group
+            assert not conv_tensor.fits(flat, w, window("w", (3, 3), dilation=(30, 1)), 16, 16), "taps far beyond the image"
 
 
-def test_devices(monkeypatch):
+def test_devices():
     """Of a GPU's array the architecture decides, and the dtype."""
-    monkeypatch.setattr(kernel.np, "ndarray", type("NumPyArray", (), {}))
 
     def on(capability, dtype=HALF):
-        return SimpleNamespace(dtype=np.dtype(dtype), device=SimpleNamespace(compute_capability=capability))
+        return SimpleNamespace(dtype=np.dtype(dtype), device=SimpleNamespace(compute_capability=capability, id=0))
 
     tensors = conv_tensor.tensors
     assert [tensors.runs_on(on(c)) for c in ("75", "80", "90", "120")] == [False, True, True, True]

@@ -100,3 +100,20 @@ def test_either():
     assert raw(2.0) == 2.0
     with pytest.raises(AttributeError, match="there is no operation 'nothing'"):
         either.nothing  # noqa: B018
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [3, 40_000])
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_bfloat16_with_a_number_stays_bfloat16(name, size):
+    """However large the array is. NumPy, which does not know the dtype, would go on in float32 or float64."""
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x, symbol = uniform(size, low=0.1, high=3).astype(bfloat16), SYMBOLS[name]
+    for number in (1.5, 2, True):
+        for kernels in (True, False):
+            with use_kernels(kernels):
+                for got, wanted in ((symbol(Tensor(x), number), symbol(x, x.dtype.type(number))),
+                                    (symbol(number, Tensor(x)), symbol(x.dtype.type(number), x))):
+                    assert got.dtype == bfloat16
+                    near = 2.0**-7 * np.abs(wanted.astype(np.float32)).max()
+                    np.testing.assert_allclose(got.data.astype(np.float32), wanted.astype(np.float32), rtol=0, atol=near)

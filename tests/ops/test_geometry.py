@@ -64,9 +64,17 @@ def test_outpad_is_an_int_or_one_per_axis():
 def test_ceil_mode_keeps_the_last_window_unless_it_starts_in_the_padding():
     torch = pytest.importorskip("torch")
     for size in range(2, 12):
-        for k, s, p in ((2, 2, 0), (3, 2, 1), (2, 3, 1), (3, 3, 1), (2, 1, 1)):
+        for k, s, p in ((2, 2, 0), (3, 2, 0), (3, 2, 1), (2, 3, 1), (3, 3, 1), (2, 1, 1)):
             wanted = torch.nn.functional.max_pool1d(torch.zeros(1, 1, size), k, s, p, ceil_mode=True).shape[2]
             assert window("w", (k,), s, p, ceil_mode=True).output_size((size,)) == (wanted,)
+
+
+def test_ceil_mode_keeps_even_a_first_window_that_does_not_fit():
+    for size, k, s in ((2, 3, 2), (1, 2, 2), (3, 5, 3)):
+        assert window("w", (k,), s, ceil_mode=True).output_size((size,)) == (1,)
+        for box, i in ((window("w", (k,), s), size), (window("w", (k,), s, ceil_mode=True), k - s)):
+            with pytest.raises(ValueError, match="the kernel is larger than the input"):
+                box.output_size((i,))
 
 
 def test_an_int_means_every_axis():

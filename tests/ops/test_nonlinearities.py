@@ -363,8 +363,9 @@ def test_kernels_run_where_they_say(name):
     small = int(f.kernel_from == 1)
     assert launched(lambda: bias_act_forward(z[0, 0], None, 1, f)) == [small, 0, 0]
     assert launched(lambda: activation_backward(z[0, 0], z[0, 0], f)) == [0, small, 0]
-    assert launched(lambda: bias_act_forward(z.T, b, 2, f)) == [0, 0, 0], "not contiguous"
-    assert launched(lambda: activation_backward(z.T, z.T, f)) == [0, 0, 0]
+    assert launched(lambda: bias_act_forward(z.T, b, 2, f)) == [1, 0, 0], "copied"
+    assert launched(lambda: activation_backward(z.T, z.T, f)) == [0, int(f is not identity), 0]
+    assert launched(lambda: bias_backward(z.transpose(1, 0, 3, 2), 0)) == [0, 0, 1]
     assert launched(lambda: bias_backward(z[:, :, 0, 0], 1)) == [0, 0, 0], "NumPy's sum over the first axis is as fast"
     assert launched(lambda: relu(np.arange(1000))) == [0, 0, 0], "integers"
 

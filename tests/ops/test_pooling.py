@@ -72,6 +72,21 @@ def test_against_torch(k, stride, pad, ceil_mode):
         )
 
 
+@pytest.mark.parametrize(("shape", "k", "stride", "pad"), [((2, 3, 2, 3), 3, 2, 0), ((1, 2, 2, 1), 4, 3, 1)])
+def test_ceil_mode_where_no_window_fits_whole(shape, k, stride, pad):
+    F = pytest.importorskip("torch").nn.functional
+    x, options = normal(*shape), {"stride": stride, "pad": pad, "ceil_mode": True}
+    check_against_torch(
+        lambda x: maxpool(x, k, **options), lambda x: F.max_pool2d(x, k, stride, pad, ceil_mode=True), x
+    )
+    for counted in (True, False):
+        check_against_torch(
+            lambda x: meanpool(x, k, count_include_pad=counted, **options),  # noqa: B023
+            lambda x: F.avg_pool2d(x, k, stride, pad, True, counted),  # noqa: B023
+            x,
+        )
+
+
 @given(
     st.integers(1, 3), st.integers(1, 2), st.integers(1, 8), st.integers(1, 40), st.integers(1, 3), st.sampled_from([1, 2, 3]),
     st.integers(1, 3), st.sampled_from([1, 2, 3]), st.integers(1, 2), st.integers(0, 2), st.integers(0, 2), st.booleans(),
@@ -79,7 +94,8 @@ def test_against_torch(k, stride, pad, ceil_mode):
 )
 def test_kernels_equal_references(n, c, h, w, kh, kw, sh, sw, dilation, lo, hi, ceil_mode, dtype):
     box = window("w", (kh, kw), (sh, sw), ((lo, hi), (hi, lo)), dilation, ceil_mode=ceil_mode)
-    assume(all(i + lo + hi >= s for i, s in zip((h, w), box.span, strict=True)))
+    missing = [span - i - lo - hi for i, span in zip((h, w), box.span, strict=True)]
+    assume(all(n < (s if ceil_mode else 1) for n, s in zip(missing, (sh, sw), strict=True)))
     x = np.round(normal(n, c, h, w)).astype(dtype)  # many ties
     functions = max_pool_forward, max_pool_backward, mean_pool_forward, mean_pool_backward
     before = [f.launches for f in functions]

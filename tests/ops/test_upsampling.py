@@ -262,10 +262,11 @@ def test_kernels_run_and_agree_with_the_reference(dtype):
         np.testing.assert_allclose(y, y0, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(dx, dx0, rtol=1e-5, atol=1e-6)
     before = upsampling.resample.launches
-    upsample_linear(laid_out(x, "Fortran-ordered"), (1, 2))
     upsample_nearest(x.astype(int), 2)
     upsample_linear(x[:0], 2)
     assert upsampling.resample.launches == before
+    upsample_linear(laid_out(x, "Fortran-ordered"), (1, 2))
+    assert upsampling.resample.launches == before + 1, "copied"
 
 
 @pytest.mark.parametrize("options", [{}, {"lanes": 64, "grid": 2}, {"backwards": True}])

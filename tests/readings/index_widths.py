@@ -1,9 +1,11 @@
 """A check of index arithmetic: what is added to a pointer must not be a product of ints, which ends at 2**31.
 
 Every expression that is an address (a subscript of a pointer, what a pointer is set to or moved by, an argument that
-begins with a pointer) is read with C's rules: a product of two ints is an int however wide the sum around it. Constants of
-a build, and sums of them, count as small. Ints that are set to products of products, and so may count the elements of a
-plane, are read likewise. Not covered: an int that the launcher computes, and what macros build from their arguments.
+begins with a pointer) is read with C's rules: a product of two ints is an int however wide the sum around it. So are what a
+64-bit number is set to, how often ROWS, EACH and LANES go round, and every sum or product of a product of ints and a wider
+number, wherever it stands. Constants of a build, and sums of them, count as small. Ints that are set to products of
+products, and so may count the elements of a plane, are read likewise. What a launcher passes for an int is checked when it
+is called. Not covered: what macros build from their arguments.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ TOKEN = re.compile(
 )
 LEVELS = ("?", "||", "&&", "|", "^", "&", "== !=", "< > <= >=", "<< >>", "+ -", "* / %")
 BINARY = {sign: level for level, signs in enumerate(LEVELS) for sign in signs.split()}
+LOOPS = {"ROWS": 0, "EACH": 0, "LANES": 0, "LANES_SUM": 1, "LANES_MAX": 1, "LANES_SUMS": 2, "VECTORS": 0}
+"""Which argument of each loop is its variable; what it counts to follows."""
 ORDER = ("pointer", "wide", "other", "int", "constant")
 """What a sum is, if its parts are: the first of these kinds that one of them has."""
 
@@ -54,10 +58,10 @@ class Value:
 
 class Expression:
     """Reads a list of expressions: ``narrow`` is whether one has a product of two ints that are no constants, ``deep``
-    whether a factor of such a product has a product itself."""
+    whether a factor of such a product has a product itself, ``mixed`` whether such a product meets a wider number."""
 
     def __init__(self, text: str, types: Mapping[str, str]) -> None:
-        self.types, self.narrow, self.deep = types, False, False
+        self.types, self.narrow, self.deep, self.mixed = types, False, False, False
         self.tokens, at = list[tuple[str, str]](), 0
         while m := TOKEN.match(text, at):
             self.tokens.append((m.lastgroup or "", m[m.lastgroup or 0]))
@@ -89,6 +93,8 @@ class Expression:
                 left = left.plus(self.expression())
                 continue
             right = self.expression(BINARY[sign] + 1)
+            for one, other in ((left, right), (right, left)):
+                self.mixed |= sign in "+-*" and one.kind == "int" and one.product and other.kind in ("wide", "pointer")
             if sign == "*" and left.kind == right.kind == "int":
                 self.narrow, self.deep = True, self.deep or left.product or right.product
                 left = Value("int", True)
@@ -146,8 +152,8 @@ def types_of(source: KernelText, code: str, body: str) -> dict[str, str]:
     found.update(_declared(body[brace:]))
     for m in re.finditer(r"\bconstexpr int ([^;]*);", body):
         found.update(dict.fromkeys(re.findall(r"(\w+) = ", m[1]), "constant"))
-    for m in re.finditer(r"\b(ROWS|EACH|LANES|LANES_SUM|LANES_MAX|LANES_SUMS|VECTORS)\(([^()]*)", body):
-        loop = m[2].split(",")[{"LANES_SUM": 1, "LANES_MAX": 1, "LANES_SUMS": 2}.get(m[1], 0)].strip()
+    for m in re.finditer(rf"\b({'|'.join(LOOPS)})\(([^()]*)", body):
+        loop = m[2].split(",")[LOOPS[m[1]]].strip()
         found[loop] = "wide" if m[1] in ("ROWS", "EACH") else "int"
     return found
 
@@ -173,26 +179,34 @@ def _split(text: str) -> list[str]:
     return [*parts, text[begin:]]
 
 
-def addresses(body: str, types: dict[str, str]) -> Iterator[tuple[str, bool]]:
-    """(expression, whether only deep products matter) for everything that becomes an address, or an int that may."""
+def addresses(body: str, types: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """(expression, which products matter) for everything that becomes an address or a count, or an int that may: "narrow",
+    "deep" or "mixed" ones."""
     for m in re.finditer(r"\b(\w+)\[", body):
         if types.get(m[1]) == "pointer":
-            yield body[m.end() : _close(body, m.end() - 1)], False
+            yield body[m.end() : _close(body, m.end() - 1)], "narrow"
     for m in re.finditer(r"(?<![=<>!])\b(\w+) \+?= (?=([^;]*))", body):
         if types.get(m[1]) == "pointer":
             for part in _split(m[2])[:1]:
-                yield part, False
+                yield part, "narrow"
     for m in re.finditer(r"[(,]\s*(\w+) \+ ", body):
         if types.get(m[1]) == "pointer":
             end, depth = m.end(), 0
             while end < len(body) and not (depth == 0 and body[end] in ",);"):
                 depth += (body[end] in "([") - (body[end] in ")]")
                 end += 1
-            yield body[m.start(1) : end], False
-    for m in re.finditer(r"\bint (\w+ = [^;{}]*);", body):
-        for part in _split(m[1]):
-            if " = " in part:
-                yield part.split(" = ", 1)[1], True
+            yield body[m.start(1) : end], "narrow"
+    for kind, products in ((r"int", "deep"), (rf"(?:{'|'.join(WIDE)})", "narrow")):
+        for m in re.finditer(rf"\b{kind} (\w+ = [^;{{}}]*);", body):
+            for part in _split(m[1]):
+                if " = " in part:
+                    yield part.split(" = ", 1)[1], products
+    for m in re.finditer(rf"\b({'|'.join(LOOPS)})\(", body):
+        for part in _split(body[m.end() : _close(body, m.end() - 1)])[LOOPS[m[1]] + 1 :]:
+            yield part, "narrow"
+    for statement in re.split(r"[;{}]", body):
+        if " * " in statement:
+            yield statement, "mixed"
 
 
 def _close(text: str, start: int) -> int:
@@ -211,8 +225,10 @@ def narrow_products(source: KernelText, text: str) -> list[Narrow]:
     for region in regions(source.name, text):
         body = code[region.start : region.end]
         types = types_of(source, code, body)
-        for address, only_deep in addresses(body, types):
-            read = Expression(address, types)
-            if read.narrow and (read.deep or not only_deep):
+        seen = list[str]()
+        for address, products in addresses(body, types):
+            known = products == "mixed" and any(part in address for part in seen)
+            if not known and getattr(Expression(address, types), products):
+                seen.append(address)
                 found.append(Narrow(source.name, region.name, " ".join(address.split())))
     return list(dict.fromkeys(found))

@@ -26,7 +26,7 @@ AXES = [
 """Names that stand for the same thing along neighbouring axes."""
 
 USERS = {
-    "flux.h": ("logsumexp_forward", "rnn_sequence", "erf_forward"),
+    "flux.h": ("logsumexp_forward", "layer_norm_backward", "rnn_sequence", "erf_forward"),
     "vectors.h": ("max_pool_forward", "max_pool_backward", "conv_data", "conv_filter", "depthwise_data"),
 }
 """The kernels that a header's mutants are tried with."""
@@ -34,7 +34,10 @@ USERS = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug: in which file and part of it, by which rule, the line before and after, and the file's whole text."""
+    """One bug: in which file and part of it, by which rule, the line before and after, and the file's whole text.
+
+    ``was`` stands at ``start`` of the file's text, ``now`` instead of it in the mutant's.
+    """
 
     file: str
     part: str
@@ -44,7 +47,14 @@ class Mutant:
     after: str
     text: str
     kernels: tuple[str, ...]
+    start: int
+    was: str
+    now: str
     number: int = 1
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.was)
 
     @property
     def key(self) -> str:
@@ -133,7 +143,7 @@ def mutants_in(file: str, text: str) -> Iterator[Mutant]:
             line = text.count("\n", 0, start)
             mutant = Mutant(
                 file, region.name, rule, line + 1, _shown(text, start, end), _shown(changed, start, start + len(instead)),
-                changed, region.kernels,
+                changed, region.kernels, start, text[start:end], instead,
             )  # fmt: skip
             seen[mutant.key] += 1
             yield replace(mutant, number=seen[mutant.key])
@@ -197,7 +207,8 @@ def _loops(body: str) -> Iterator[Edit]:
     for m in re.finditer(rf"\b({'|'.join(LOOPS)})\(", body):
         start, end = _arguments(body, m.end() - 1)[LOOPS[m[1]]]
         bound = body[start:end].strip()
-        for step in ("+ 1", "- 1"):
+        # A register of VECTORS beyond the end has no number to load or to store: one step more does nothing.
+        for step in ("+ 1", "- 1") if m[1] != "VECTORS" else ("- 1",):
             yield start, end, f" ({bound}) {step}", "bound moved"
 
 
@@ -228,18 +239,24 @@ def _comparisons(body: str) -> Iterator[Edit]:
         while end < len(body) and not (depth == 0 and re.match(r"[)};,?:&|]", body[end])):
             depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(body[end], 0)
             end += 1
+        start += len(body[start:]) - len(body[start:].lstrip())
+        end -= len(body[:end]) - len(body[:end].rstrip())
+        returned = body.startswith("return ", start)
+        start += len("return ") * returned
         whole = body[start:end]
-        if body[start - 7 : start].strip().endswith("return"):
-            continue
         if set(re.findall(r"(?<!\.)\b[A-Za-z_]\w*", whole)) & (real | {"ACC", "T", "INFINITY"}):
             continue
+        inside = any(a <= m.start() < b for a, b in loops)
         left, right = re.escape(body[start : m.start()].strip()), re.escape(body[m.end() : end].strip())
-        # Of two equal numbers either is the smaller.
-        if not re.match(rf"\s*\? (?:\(\w+\))?(?:{left} : {right}|{right} : {left})", body[end:]):
-            yield m.start(1), m.end(1), moved[m[1]], "bound moved"
-        if not any(a <= m.start() < b for a, b in loops) and "return" not in whole:
-            gap = len(whole) - len(whole.lstrip())
-            yield start + gap, end - (len(whole) - len(whole.rstrip())), "true", "bound removed"
+        # Of two equal numbers either is the smaller; and of a loop that takes some at a time, a loop for the rest takes over.
+        smaller = re.match(rf"\s*\? (?:\(\w+\))?(?:{left} : {right}|{right} : {left})", body[end:])
+        taken = re.match(r"(\w+) \+ ", whole) if m[1] == "<=" and inside else None
+        rest = taken and re.search(rf"for \(; {taken[1]} < {right};", body[end:])
+        if not smaller and not rest:
+            other = f"{body[start : m.start(1)]}{moved[m[1]]}{body[m.end(1) : end]}"
+            yield start, end, other.strip(), "bound moved"
+        if not inside and not returned:
+            yield start, end, "true", "bound removed"
 
 
 def _index_pairs(body: str) -> Iterator[Edit]:
@@ -255,7 +272,7 @@ def _index_pairs(body: str) -> Iterator[Edit]:
 
 def _axes(body: str) -> Iterator[Edit]:
     """A height for a width, a depth for a height: where both are known; once a line."""
-    words = set(re.findall(r"\w+", body))
+    words = set(re.findall(r"\w+", body)) - floats(body)
     for names in AXES:
         for name, other in zip(names, names[1:]):
             if name not in words or other not in words:
@@ -263,7 +280,9 @@ def _axes(body: str) -> Iterator[Edit]:
             lines = set()
             for m in re.finditer(rf"(?<!int )(?<!, )\b{name}\b(?!\s*[=(])|(?<=[(\[, ]){name}\b(?= [-+*/%<>])", body):
                 line = body.count("\n", 0, m.start())
-                if line not in lines:
+                member = body[m.start() - 1] in ".>"
+                known = re.search(rf"[.>]{other}\b", body) if member else re.search(rf"\b{other}\b", body[: m.start()])
+                if known and line not in lines:  # else it does not build
                     lines.add(line)
                     yield m.start(), m.end(), other, "index pair exchanged"
 

@@ -67,7 +67,8 @@ def misaligned():
         (1, frozen(np.ones(3, "f4")), ValueError, r"`T\* y` is written to, but the array is read-only"),
         (2, np.ones(3, "i8"), TypeError, r"`const int\* places` takes int32, got int64"),
         (3, 256, OverflowError, r"`unsigned char flag` takes uint8 \(0 to 255\), got 256"),
-        (4, 2**31, OverflowError, r"`int n` takes int32 \(-2147483648 to 2147483647\), got 2147483648"),
+        (4, 2**31, OverflowError, r"`int n` takes int32 \(-2147483648 to 2147482623\), got 2147483648"),
+        (4, 2**31 - 1024, OverflowError, "got 2147482624"),  # the threads of a block look one step beyond
         (4, 2.0, TypeError, r"`int n` takes an integer, got float 2.0"),
         (4, "3", TypeError, r"`int n` takes an integer, got str '3'"),
         (4, np.ones(3), TypeError, r"`int n` takes an integer, got numpy.ndarray of shape \(3,\)"),

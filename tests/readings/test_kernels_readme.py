@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from minitorch_flux.readings import emulator
 from minitorch_flux.readings.source import kernels_folder
 from minitorch_flux.readings.toolchain import toolchain
 
@@ -48,6 +49,42 @@ def test_without_row_sum_the_cpu_passes_and_the_emulator_does_not(folder):
     assert "Not equal to tolerance" in result.stderr
 
 
+def raced(folder, *lines):
+    """The first kernel with lines added before the end of its row, as the page's race is tried: the program's outcome."""
+    text = (folder / "first.cu").read_text().splitlines()
+    (folder / "first.cu").write_text("\n".join([*text[:11], *(line.rstrip() for line in lines), *text[11:]]) + "\n")
+    before = (folder / "first.py").read_text().split("ran = ")[0]
+    (folder / "race.py").write_text(f"{before}\nfrom {emulator.__name__} import emulated\n{blocks('python-race')[0]}")
+    return run(folder, sys.executable, "race.py")
+
+
+def test_the_race_is_found_where_the_page_says(folder):
+    (planted,) = blocks("cuda-line")
+    shown = re.search(r"^WARNING: ThreadSanitizer(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[0]
+    result = raced(folder, planted)
+    assert "EmulatorError" in result.stderr
+    assert "ThreadSanitizer: data race" in result.stderr
+    for line in re.findall(r"first\.cu:\d+", shown):
+        assert line in result.stderr
+    assert re.search(r"Write of size 4.*\n +#0 normalise_rows .*first.cu:11", result.stderr) or re.search(
+        r"[Rr]ead of size 4.*\n +#0 normalise_rows .*first.cu:12", result.stderr
+    )
+    (folder / "first.cu").write_text(blocks("cuda")[0])
+    result = raced(folder, "        ROW_SYNC();", planted)
+    assert result.returncode == 0, result.stderr
+
+
+def test_on_the_cpu_the_race_goes_unnoticed(folder):
+    text = (folder / "first.cu").read_text().splitlines()
+    (folder / "first.cu").write_text("\n".join([*text[:11], blocks("cuda-line")[0].rstrip(), *text[11:]]) + "\n")
+    (folder / "cpu.py").write_text((folder / "first.py").read_text().split("ran = ")[0] + """
+first("normalise_rows", x, 5, 100, x, y, 5, 100)
+assert (y[:, 0] == y[:, -1]).all()
+""")
+    result = run(folder, sys.executable, "cpu.py")
+    assert result.returncode == 0, result.stderr
+
+
 def test_the_report_that_is_shown_is_of_the_kernel_as_it_is():
     line, shown = re.search(r"write at kernels/softmaxes.cu:(\d+)\n +(\S.*)", TEXT).groups()
     text = (kernels_folder() / "softmaxes.cu").read_text().splitlines()[int(line) - 1].strip()
@@ -75,10 +112,13 @@ def test_the_debugger_stops_at_a_line_of_the_kernel(folder):
     line = int(re.search(r"first\.cu:(\d+)", command)[1])
     assert "f_sqrt(squares)" in blocks("cuda")[0].splitlines()[line - 1]
     options = ["-q", "-batch", "-ex", "set breakpoint pending on", "-ex", f"break first.cu:{line}", "-ex", "run"]
-    options += ["-ex", "print squares", "-ex", "print width", "-ex", "print *from@width", "--args"]
+    shown = re.search(r"```\n( +Thread 1 .*?)```", TEXT, re.DOTALL)[1]
+    options += [word for command in re.findall(r"\(gdb\) (.*)", shown) for word in ("-ex", command)]
+    options += ["-ex", "print width", "-ex", "print *from@width", "--args"]
     result = run(folder, "gdb", *options, sys.executable, "first.py", MINITORCH_FLUX_CXXFLAGS=flags)
-    assert re.search(r"\$1 = \d+\.\d+", result.stdout), result.stdout + result.stderr
-    assert "$2 = 100" in result.stdout
+    for answer in re.findall(r"\$\d = .*", shown):  # what the page shows
+        assert answer in result.stdout, result.stdout + result.stderr
+    assert "$4 = 100" in result.stdout
     assert f"first.cu:{line}" in result.stdout
     options = ["-q", "-batch", "-ex", "set breakpoint pending on", "-ex", "break normalise_rows", "-ex", "run"]
     options += ["-ex", f"break first.cu:{line}", "-ex", "condition 2 r == 3", "-ex", "delete 1"]

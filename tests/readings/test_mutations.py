@@ -110,6 +110,27 @@ def test_bounds_are_moved():
     assert not [text for text in after if "width <= H" in text], "of two equal numbers either is the smaller"
 
 
+REST = """
+KERNEL(sums)(const T* x, T* y, int n, int end) {
+    EACH(i, n) {
+        int k = 0;
+        for (; k + 4 <= end; k += 4) y[i] += x[k];
+        for (; k < end; ++k) y[i] += x[k];
+        for (int m = 0; m + 2 <= n; m += 2) y[m] = 0;
+        VECTORS(j, end, 1) vec_store(y + j, Vec{}, end - j);
+    }
+}
+"""
+
+
+def test_no_bound_is_moved_where_nothing_can_notice():
+    moved = [m.after for m in mutants_in("sums.cu", REST) if m.rule == "bound moved"]
+    assert moved == [
+        "EACH(i, (n) + 1) {", "EACH(i, (n) - 1) {", "for (; k <= end; ++k) y[i] += x[k];",
+        "for (int m = 0; m + 2 < n; m += 2) y[m] = 0;", "VECTORS(j, (end) - 1, 1) vec_store(y + j, Vec{}, end - j);",
+    ]  # fmt: skip
+
+
 def test_index_pairs_are_exchanged():
     after = [after for _, _, after in changes("index pair exchanged")]
     for wanted in (

@@ -34,7 +34,8 @@ MORE = {
     "batch_norm_backward_last float64": 128,
     # Sums of several output channels or taps stay in registers.
     "conv_data": 128, "conv_filter": 168, "depthwise_forward": 128, "depthwise_data": 128, "depthwise_filter": 128,
-    "depthwise_filter float64": 208, "functions": 96, "functions float64": 168,
+    "conv_filter float64": 208, "depthwise_forward float64": 168, "depthwise_filter float64": 208,
+    "functions": 96, "functions float64": 168,
 }  # fmt: skip
 
 

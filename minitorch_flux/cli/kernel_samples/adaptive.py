@@ -22,6 +22,7 @@ def _sizes(d: Draw) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     yield (7, 2 * d.n + 1), (3, d.n)
     yield (4, 5, d.n + 2), (3, 2, d.n)
     yield (3, d.n), (5, d.n + 1)
+    yield (d.n + 40, 7, 3), (d.n + 50, 5, 2)  # deeper than high, higher than wide
 
 
 @sample("adaptive_max_forward", sizes=WIDTHS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ...ops import image_columns, winograd
 from ...ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
 from ...ops.depthwise import depthwise_data, depthwise_filter, depthwise_forward
 from ...ops.geometry import Window
@@ -22,10 +23,18 @@ def _two_axes(d: Draw) -> Iterator[tuple[Window, tuple[int, ...]]]:
     """Windows over images 5 high, with the sizes of the image."""
     yield d.window((3, 3), pad=1), (5, d.n)
     yield d.window((2, 3), stride=(1, 2), pad=((0, 1), (1, 2)), dilation=(2, 1)), (5, 2 * d.n)
+    yield d.window((1, 4), stride=(1, 2), pad=((0, 0), (1, 2))), (3, 2)  # the last tap is never inside
 
 
 def _three_axes(d: Draw) -> Iterator[tuple[Window, tuple[int, ...]]]:
     yield d.window((2, 2, 2), stride=(2, 1, 1), pad=(1, 0, 1)), (3, 4, d.n)
+    yield _deep(d)
+
+
+def _deep(d: Draw, **options: Any) -> tuple[Window, tuple[int, ...]]:
+    """Deeper than high, higher than wide, and nothing is the same along two axes."""
+    window = d.window((2, 3, 2), stride=(1, 2, 3), pad=((2, 1), (0, 1), (1, 0)), dilation=(2, 1, 2), **options)
+    return window, (min(d.n, 33) + 30, 19, 5)
 
 
 # -- im2col.cu ---------------------------------------------------------------------------------------------------------
@@ -44,6 +53,51 @@ def _col2im(d: Draw) -> Iterator[Any]:
         yield col2im_forward(d.normal(*out), window, sizes)
 
 
+# -- image_columns.cu --------------------------------------------------------------------------------------------------
+
+
+@sample("images_last", "images_first", "image_columns", "image_columns_data", sizes=WIDTHS, op="conv_forward", tolerance=64)
+def _image_columns(d: Draw) -> Iterator[Any]:
+    """Batches of d.n small images, with all three passes by these columns."""
+    for window, sizes, c, o in (
+        (d.window((2, 3), pad=((0, 1), (1, 1))), (3, 4), 3, 5),
+        (d.window((3, 2), stride=(1, 2), pad=((2, 0), (1, 2)), dilation=(1, 2), groups=2), (4, 5), 4, 6),
+        (d.window((2, 1, 2), stride=(2, 1, 1), pad=(1, 0, 1)), (3, 2, 4), 2, 3),
+        (d.window((2, 3), stride=(1, 2), pad=((1, 0), (2, 2))), (6, 5), 2, 3),
+        (d.window((1, 4), stride=(1, 2), pad=((0, 0), (1, 2))), (3, 2), 2, 3),  # the last tap is never inside
+        (_deep(d)[0], (11, 9, 5), 2, 3),
+    ):
+        out = window.output_size(sizes)
+        x, y, w = d.normal(d.n, c, *sizes), d.normal(d.n, o, *out), d.normal(o, c // window.groups, *window.kernel)
+        if d.kernels:
+            yield image_columns.forward(x, w, window, out)
+            yield image_columns.data(y, w, window, sizes)
+            yield image_columns.filter(x, y, window)
+        else:
+            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+
+
+# -- winograd.cu -------------------------------------------------------------------------------------------------------
+
+
+@sample(
+    "winograd_lines", "winograd_image", "winograd_filter", "winograd_output", "winograd_output_backward",
+    "winograd_filter_backward", "winograd_planes", sizes=(1, 31, 32, 33), op="conv_forward", tolerance=256, dtypes=("float32",),
+)  # fmt: skip
+def _winograd(d: Draw) -> Iterator[Any]:
+    """Convolutions from d.n channels to three and back, with all three passes."""
+    for pad, sizes in ((1, (5, 6)), (((0, 2), (1, 0)), (6, 9)), (3, (6, 4)), (1, (180, 3))):
+        window = d.window((3, 3), pad=pad)
+        out = window.output_size(sizes)
+        x, y, w = d.normal(2, d.n, *sizes), d.normal(2, 3, *out), d.normal(3, d.n, 3, 3)
+        if d.kernels:
+            yield winograd.forward(x, w, window, out)
+            yield winograd.data(y, w, window, sizes)
+            yield winograd.filter(x, y, window)
+        else:
+            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+
+
 # -- convolution.cu ----------------------------------------------------------------------------------------------------
 
 
@@ -53,8 +107,10 @@ def _convolutions(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]
     yield d.window((2, 3), stride=(2, 2), pad=((0, 1), (1, 1)), dilation=(2, 1), groups=2), (5, 2 * d.n), 4, 6
     yield d.window((2, 2, 2), stride=(2, 1, 1), pad=(1, 0, 1)), (3, 4, d.n), 2, 3
     odd = d.window((3, 2, 2), stride=(2, 1, 2), pad=((1, 0), (0, 1), (1, 1)), dilation=(1, 2, 1))
-    yield odd, (6, 4, 2 * d.n + 1 if d.n < 100 else 9), 11, 9  # blocks of channels that are not full
+    yield odd, (7, 5, 2 * d.n + 1 if d.n < 100 else 9), 11, 9  # blocks of channels that are not full
+    yield d.window((1, 5), stride=(1, 4), pad=((0, 0), (2, 1))), (3, 35), 8, 8  # more sums than a CPU has registers
     yield d.window((2, 3), stride=(3, 2), pad=((2, 0), (1, 2))), (99, d.n if d.n < 100 else 7), 2, 3  # higher than wide
+    yield *_deep(d), 3, 2
 
 
 def _filters(d: Draw, window: Window, inputs: int, outputs: int) -> Any:
@@ -78,6 +134,8 @@ def _conv_data(d: Draw) -> Iterator[Any]:
 def _conv_filter(d: Draw) -> Iterator[Any]:
     for window, sizes, inputs, outputs in _convolutions(d):
         yield conv_filter_forward(d.normal(3, inputs, *sizes), d.normal(3, outputs, *window.output_size(sizes)), window)
+    window = d.window((1, 2), pad=((0, 0), (1, 0)))
+    yield conv_filter_forward(d.normal(17, 2, 5, 33), d.normal(17, 3, 5, 33), window)  # the last part has one image, not two
 
 
 # -- depthwise.cu ------------------------------------------------------------------------------------------------------
@@ -86,9 +144,11 @@ def _conv_filter(d: Draw) -> Iterator[Any]:
 def _depthwise(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]:
     """(window, sizes, channels, outputs per channel)."""
     yield d.window((3, 3), pad=1, groups=3), (9, d.n), 3, 1
-    yield d.window((3, 2), stride=(2, 2), pad=((1, 2), (1, 0)), groups=2), (9, 2 * d.n), 2, 2
+    yield d.window((3, 2), stride=(2, 3), pad=((1, 2), (1, 0)), groups=2), (9, 2 * d.n), 2, 2
     yield d.window((2, 2, 3), stride=(2, 1, 1), pad=(1, 0, 1), dilation=(1, 2, 1), groups=2), (3, 6, d.n), 2, 1
-    yield d.window((3, 3), pad=1, groups=3), (99, d.n), 3, 1  # higher than wide
+    yield d.window((3, 3), stride=(3, 1), pad=1, groups=3), (150, d.n), 3, 1  # higher than wide
+    yield d.window((7, 5), pad=(3, 2), groups=2), (9, d.n), 2, 1  # not all sums of a filter are in a CPU's registers
+    yield *_deep(d, groups=2), 2, 3
 
 
 @sample("depthwise_forward", sizes=WIDTHS)
@@ -118,6 +178,8 @@ def _pools(d: Draw) -> Iterator[tuple[Window, tuple[int, ...]]]:
     yield d.window((2, 2), stride=2), (5, 2 * d.n)
     yield d.window((3, 3), stride=1, pad=1), (4, d.n)
     yield d.window((2, 2, 3), stride=(1, 2, 3), pad=(1, 0, 1), dilation=(1, 1, 2)), (3, 4, 3 * d.n + 2)
+    yield d.window((3, 2), stride=(2, 1), pad=((1, 0), (0, 1))), (150, 3)  # higher than wide; only the right side is padded
+    yield _deep(d)
 
 
 @sample("max_pool_forward", sizes=WIDTHS)
@@ -174,12 +236,15 @@ def _lp_pool_back(d: Draw) -> Iterator[Any]:
 
 @sample("resample")
 def _resample(d: Draw) -> Iterator[Any]:
-    for taps in (linear_taps(5, 12, None, False), cubic_taps(5, 9, None, True), linear_taps(9, 4, None, False).transposed):
+    for taps in (linear_taps(5, 12, None, False), cubic_taps(4, 10, None, False), linear_taps(9, 4, None, False).transposed):
         yield resample(d.normal(3, taps.size, d.n + 1), 1, taps)
     x = d.normal(3, 5, d.n + 1)
     x[0, 0] = float("inf")  # times a weight of 0 it counts for nothing
     yield resample(x, 1, nearest_taps(5, 7, None).transposed.transposed)
     yield resample(x, 1, linear_taps(5, 5, None, False))
+    x = d.normal(3, 4, d.n + 1)
+    x[0, 3] = float("inf")  # after the last tap that is not 0
+    yield resample(x, 1, cubic_taps(4, 7, None, True))
 
 
 @sample("resample_last")

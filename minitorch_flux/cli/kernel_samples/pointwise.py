@@ -14,7 +14,7 @@ from ...ops.comparisons import comparisons
 from ...ops.dropouts import dropout_forward
 from ...ops.elementwise import elementwise
 from ...ops.nonlinearities import ACTIVATIONS, activation_backward, bias_act_forward, bias_backward
-from ...ops.philox import philox_bernoulli, philox_uniform
+from ...ops.philox import philox_bernoulli, philox_uniform, philox_words
 from ...ops.scans import recurrence_forward
 from ...ops.special import erf_forward
 from ...ops.updates import updates
@@ -140,12 +140,16 @@ def _uniform(d: Draw) -> Iterator[Any]:
 def _bernoulli(d: Draw) -> Iterator[Any]:
     for n in (d.n, 4 * d.n, 4 * d.n + 3):
         yield philox_bernoulli(_KEY, _COUNTER, (n,), 0.3)
+    for word in philox_words(_KEY, _COUNTER, 1)[0]:
+        yield philox_bernoulli(_KEY, _COUNTER, (4 * d.n,), int(word) / 2**32)  # the smallest number that is not below
 
 
 @sample("dropout_forward")
 def _dropout(d: Draw) -> Iterator[Any]:
     for n in (d.n, 4 * d.n, 4 * d.n + 3):
         yield dropout_forward(d.normal(n), 0.6, (_KEY, 7), (n,), 1.5, 0.25, -2.0)
+    keep = (int(philox_words(_KEY, 7, 1)[0, 0]) + 1) / 2**32  # the largest number that is kept
+    yield dropout_forward(d.normal(4 * d.n), keep, (_KEY, 7), (4 * d.n,), 1.5, 0.25, -2.0)
 
 
 @sample("dropout_rows")
@@ -182,7 +186,6 @@ def _update(name: str) -> Calls:
 
     def calls(d: Draw) -> Iterator[Any]:
         for present in range(1 << missing):
-            sizes = (d.n, 3)
             x, dx, high = d.normal(d.n + 3), d.normal(d.n + 3), accumulator(d.dtype)
             state: list[Any] = []
             for slot in slots:
@@ -190,10 +193,12 @@ def _update(name: str) -> Calls:
                 drawn = d.uniform(d.n + 3, low=0.5, high=2, dtype=high)
                 state.append(None if slot.endswith("?") and not present >> optional & 1 else drawn)
             if d.kernels:
-                begins = np.array([0, d.n], np.int64)
-                left, at = np.array(sizes, np.int64), begins * d.dtype.itemsize
-                table = (x, at, dx, at, begins, left, 2, max(sizes))
-                if not updates(name, x, 2, max(sizes), *table, *state, *coefficients):
+                width = max(3, d.n // 2 + 1)  # the longer parameter takes two chunks
+                chunks = [(i, d.n - i) for i in range(0, d.n, width)] + [(d.n, 3)]
+                begins, left = np.array(chunks, np.int64).T.copy()
+                begins, left, at = map(d.place, (begins, left, begins * d.dtype.itemsize))
+                table = (x, at, dx, at, begins, left, len(chunks), width)
+                if not updates(name, x, len(chunks), width, *table, *state, *coefficients):
                     return
             else:
                 ends = x[: d.n], x[d.n :]

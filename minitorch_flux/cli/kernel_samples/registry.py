@@ -43,6 +43,10 @@ class Draw:
         """True with the probability ``share``."""
         return self._rng.random(shape) < share
 
+    def place(self, a: np.ndarray) -> np.ndarray:
+        """An array that a sample makes itself, brought to where the drawn ones are: here, itself."""
+        return a
+
     def window(self, kernel: tuple[int, ...], stride: Any = 1, pad: Any = 0, dilation: Any = 1, **options: Any) -> Window:
         """The geometry of a convolution or a pool."""
         return window("sample", kernel, stride, pad, dilation, **options)

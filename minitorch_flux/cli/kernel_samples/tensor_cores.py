@@ -17,7 +17,9 @@ def _convolutions(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]
     """(window, sizes, inputs, outputs)."""
     yield d.window((3, 3), pad=1), (5, d.n), 17, 20
     yield d.window((2, 3), stride=(2, 2), pad=((0, 1), (1, 1)), dilation=(2, 1), groups=2), (7, 2 * d.n), 32, 32
-    yield d.window((2, 2, 1), stride=(1, 2, 1), pad=((1, 0), (0, 1), (0, 0))), (2, 4, d.n), 16, 65
+    yield d.window((2, 2, 1), stride=(2, 1, 1), pad=((1, 0), (0, 1), (0, 0))), (3, 3, d.n), 16, 65
+    deep = d.window((2, 3, 2), stride=(1, 2, 3), pad=((2, 1), (0, 1), (1, 0)), dilation=(2, 1, 2))
+    yield deep, (13, 9, 5), 17, 20  # nothing is the same along two axes
 
 
 def _filters(d: Draw, window: Window, inputs: int, outputs: int) -> Any:

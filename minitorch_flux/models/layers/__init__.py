@@ -22,7 +22,7 @@ from .mixers import mixerblock, resmixerblock, spatial_gating_block
 from .mlps import SpatialGatingUnit, gated_mlp_block, mlp_block
 from .norm_factories import norm_layers
 from .normalisations import ChannelLayerNorm, LayerScale, prenorm
-from .pools import AdaptiveMeanMaxPool
+from .pools import AdaptiveMeanMaxPool, first_token, token_mean
 from .squeeze_excites import effective_squeeze_excite, squeeze_excite
 from .utilities import flatten_chains, inputscale, round_channels, swapdims
 
@@ -48,6 +48,7 @@ __all__ = [
     "dropblock_gamma",
     "dwsep_conv_norm",
     "effective_squeeze_excite",
+    "first_token",
     "flatten_chains",
     "fused_mbconv",
     "gated_mlp_block",
@@ -63,6 +64,7 @@ __all__ = [
     "spatial_gating_block",
     "squeeze_excite",
     "swapdims",
+    "token_mean",
 ]
 
 for _name in __all__:

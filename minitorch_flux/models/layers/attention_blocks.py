@@ -44,7 +44,8 @@ class MHAttention(Module):
         self.qkv_bias = qkv_bias
         self.attn_dropout_prob = check_probability("MHAttention", attn_dropout_prob)
         self.proj_dropout_prob = check_probability("MHAttention", proj_dropout_prob)
-        self.rng, self.active = rng, check_active("MHAttention", active)
+        self.rng = rng if attn_dropout_prob or proj_dropout_prob else None  # from here on it draws what is dropped
+        self.active = check_active("MHAttention", active)
         self.qkv = Dense(self.planes, 3 * self.planes, bias=qkv_bias, rng=rng)
         self.proj = Dense(self.planes, self.planes, rng=rng)
 

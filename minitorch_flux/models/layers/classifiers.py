@@ -46,7 +46,8 @@ def create_classifier(*sizes: Any, **keywords: Any) -> Chain:
 
     A classifier head, a Chain: the pool, ``flatten``, Dropout, a Dense layer to ``nclasses``. With three sizes it has an
     extra hidden layer: the pool, ``flatten``, a Dense layer to ``hidden_planes``, Dropout, a Dense layer to ``nclasses``;
-    ``activations`` are those of the two.
+    ``activations`` are those of the two. The layers are named (pool, flatten, hidden, dropout, last), so that the keys of a
+    state dict do not depend on what is left out.
 
     ``use_conv``: a 1x1 convolution in place of a Dense layer, so that maps stay maps: (N, inplanes, h, w) gives (N, nclasses,
     h, w); in the second form a pair, one for each layer. ``pool_layer``: a layer, instantiated; ``identity`` for none.
@@ -76,8 +77,9 @@ def _without_hidden_layer(
     if not isinstance(use_conv, bool):
         raise TypeError(f"create_classifier: use_conv is True or False where there is no hidden layer, got {use_conv!r}")
     pool = _pool(pool_layer)
-    flat = [] if use_conv or pool is identity else [flatten]
-    return Chain(pool, *flat, *_dropout(dropout_prob), _layer(use_conv, inplanes, nclasses, activation, rng))
+    flat = {} if use_conv or pool is identity else {"flatten": flatten}
+    last = _layer(use_conv, inplanes, nclasses, activation, rng)
+    return Chain(pool=pool, **flat, **_dropout(dropout_prob, rng), last=last)
 
 
 def _with_hidden_layer(
@@ -103,12 +105,11 @@ def _with_hidden_layer(
     if first and not last and pool is identity:
         raise ValueError("create_classifier: use_conv=(True, False) needs a pool_layer: without one the Dense layer would get "
                          "every pixel of the maps; give a pool to (1, 1), or use_conv=(True, True)")
-    flat = [] if first or pool is identity else [flatten]
-    between = [flatten] if first and not last else []
-    return Chain(
-        pool, *flat, _layer(first, inplanes, hidden_planes, activations[0], rng), *_dropout(dropout_prob), *between,
-        _layer(last, hidden_planes, nclasses, activations[1], rng),
-    )  # fmt: skip
+    flat = {} if first or pool is identity else {"flatten": flatten}
+    between = {"flatten": flatten} if first and not last else {}
+    hidden = _layer(first, inplanes, hidden_planes, activations[0], rng)
+    scores = _layer(last, hidden_planes, nclasses, activations[1], rng)
+    return Chain(pool=pool, **flat, hidden=hidden, **_dropout(dropout_prob, rng), **between, last=scores)
 
 
 for _form in (_without_hidden_layer, _with_hidden_layer):
@@ -124,8 +125,8 @@ def _pool(pool_layer: Any) -> Any:
     return pool_layer
 
 
-def _dropout(p: float | None) -> list[Any]:
-    return [] if p is None else [Dropout(p)]
+def _dropout(p: float | None, rng: Any) -> dict[str, Any]:
+    return {} if p is None else {"dropout": Dropout(p, rng=rng if p else None)}
 
 
 def _layer(conv: bool, inplanes: int, outplanes: int, activation: Any, rng: Any) -> Any:

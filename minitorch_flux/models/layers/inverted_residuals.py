@@ -9,6 +9,7 @@ from ...nn.chain import Chain
 from ...nn.norms import BatchNorm
 from ...ops.geometry import SamePad
 from ...ops.nonlinearities import hardsigmoid, identity, relu
+from ..networks import named_layers
 from .convolutions import conv_norm
 from .squeeze_excites import squeeze_excite
 
@@ -34,8 +35,9 @@ def mbconv(
 
     An inverted residual block: a 1x1 convolution to ``explanes``, left out where they are ``inplanes``; a depthwise one of
     ``kernel_size``; squeeze and excitation where there is a ``reduction``; a 1x1 convolution to ``outplanes`` without
-    activation. Each convolution is a ``conv_norm``. **The residual connection is not part of it**: for ``stride`` 1 and
-    ``inplanes == outplanes`` write ``SkipConnection(mbconv(...), add)``.
+    activation. Each convolution is a ``conv_norm``; they are named expand, depthwise and project: ``m.expand_conv``. **The
+    residual connection is not part of it**: for ``stride`` 1 and ``inplanes == outplanes`` write
+    ``SkipConnection(mbconv(...), add)``.
 
     ``reduction``: ``se_round_fn(explanes / reduction)`` channels are left in the squeeze-and-excitation layer, whose inner
     activation is ``se_activation`` (by default ``activation``) and whose gate is ``gate_activation``. ``stride`` 1 or 2.
@@ -44,14 +46,17 @@ def mbconv(
     """
     _check_stride("mbconv", stride)
     every = {"norm_layer": norm_layer, **keywords}
-    layers = [] if inplanes == explanes else conv_norm((1, 1), inplanes, explanes, activation, **every)
-    layers += conv_norm(kernel_size, explanes, explanes, activation, stride=stride, pad=SamePad() if pad is None else pad,
-                        groups=explanes, **every)
+    layers: dict[str, Any] = {}
+    if inplanes != explanes:
+        layers |= _named("expand", conv_norm((1, 1), inplanes, explanes, activation, **every), activation)
+    depthwise = conv_norm(kernel_size, explanes, explanes, activation, stride=stride, groups=explanes,
+                          pad=SamePad() if pad is None else pad, **every)
+    layers |= _named("depthwise", depthwise, activation)
     if reduction is not None:
-        layers.append(squeeze_excite(explanes, reduction=reduction, round_fn=se_round_fn,
-                                     activation=activation if se_activation is None else se_activation,
-                                     gate_activation=gate_activation, rng=keywords.get("rng")))
-    return Chain(*layers, *conv_norm((1, 1), explanes, outplanes, identity, **every))
+        inner = activation if se_activation is None else se_activation
+        layers["squeeze_excite"] = squeeze_excite(explanes, reduction=reduction, round_fn=se_round_fn, activation=inner,
+                                                  gate_activation=gate_activation, rng=keywords.get("rng"))
+    return Chain(**layers, **_named("project", conv_norm((1, 1), explanes, outplanes, identity, **every), identity))
 
 
 def fused_mbconv(
@@ -73,16 +78,23 @@ def fused_mbconv(
     then a 1x1 convolution to ``outplanes`` without activation. Where ``explanes == inplanes`` nothing is expanded: one
     convolution of ``kernel_size`` to ``outplanes`` with activation. The residual connection is not part of it.
 
-    ``stride`` 1 or 2. Sources: Metalhead's ``Layers.fused_mbconv``; Tan and Le, "EfficientNetV2", 2021.
+    ``stride`` 1 or 2. The convolutions are named fused and project: ``m.fused_conv``.
+    Sources: Metalhead's ``Layers.fused_mbconv``; Tan and Le, "EfficientNetV2", 2021.
     """
     _check_stride("fused_mbconv", stride)
     every = {"norm_layer": norm_layer, **keywords}
     expanded = outplanes if explanes == inplanes else explanes
-    layers = conv_norm(kernel_size, inplanes, expanded, activation, stride=stride, pad=SamePad() if pad is None else pad,
-                       **every)
+    fused = conv_norm(kernel_size, inplanes, expanded, activation, stride=stride, pad=SamePad() if pad is None else pad,
+                      **every)
+    layers = _named("fused", fused, activation)
     if explanes != inplanes:
-        layers += conv_norm((1, 1), explanes, outplanes, identity, **every)
-    return Chain(*layers)
+        layers |= _named("project", conv_norm((1, 1), explanes, outplanes, identity, **every), identity)
+    return Chain(**layers)
+
+
+def _named(role: str, layers: list[Any], activation: Any) -> dict[str, Any]:
+    """The layers of a ``conv_norm`` by name, such as expand_conv and expand_norm: keys that no option moves."""
+    return {f"{role}_{name}": layer for name, layer in named_layers(layers, activation).items()}
 
 
 def _check_stride(name: str, stride: Any) -> None:

@@ -20,6 +20,11 @@ from .normalisations import LayerScale
 from .utilities import swapdims
 
 
+def _where_given(rng: Any) -> dict[str, Any]:
+    """The keyword ``rng``, where there is one: an ``mlp_layer`` that draws nothing need not take it."""
+    return {} if rng is None else {"rng": rng}
+
+
 def mixerblock(
     planes: int,
     npatches: int,
@@ -30,6 +35,7 @@ def mixerblock(
     dropout_prob: float | None = 0.0,
     stochastic_depth_prob: float | None = 0.0,
     activation: Callable[..., Any] = gelu,
+    rng: Any = None,
 ) -> Chain:
     """A block of MLPMixer: an MLP over the patches, then one over the planes, each on a residual branch after a norm.
 
@@ -37,11 +43,11 @@ def mixerblock(
     Sources: Metalhead's ``mixerblock``; Tolstikhin and others, "MLP-Mixer", 2021.
     """
     tokens, channels = (int(planes * ratio) for ratio in mlp_ratio)
-    keywords = {"dropout_prob": dropout_prob, "activation": activation}
+    keywords = {"dropout_prob": dropout_prob, "activation": activation, **_where_given(rng)}
     swap = swapdims((0, 2, 1))
     over_patches = [*norm_layers(norm_layer, planes), swap, mlp_layer(npatches, tokens, **keywords), swap]
     over_planes = [*norm_layers(norm_layer, planes), mlp_layer(planes, channels, **keywords)]
-    drops = [StochasticDepth(stochastic_depth_prob) for _ in range(2)]
+    drops = [StochasticDepth(stochastic_depth_prob, rng=rng) for _ in range(2)]
     return Chain(
         SkipConnection(Chain(*over_patches, drops[0]), add),
         SkipConnection(Chain(*over_planes, drops[1]), add),
@@ -58,6 +64,7 @@ def resmixerblock(
     dropout_prob: float | None = 0.0,
     stochastic_depth_prob: float | None = 0.0,
     activation: Callable[..., Any] = gelu,
+    rng: Any = None,
 ) -> Chain:
     """A block of ResMLP: a Dense layer over the patches, then an MLP over the planes, each on a residual branch between an
     affine ``Scale`` and a ``LayerScale`` that begins at ``layerscale_init``.
@@ -65,10 +72,10 @@ def resmixerblock(
     Sources: Metalhead's ``resmixerblock``; Touvron and others, "ResMLP", 2021.
     """
     swap = swapdims((0, 2, 1))
-    mlp = mlp_layer(planes, int(planes * mlp_ratio), dropout_prob=dropout_prob, activation=activation)
-    over_patches = [swap, Dense(npatches, npatches), swap]
+    mlp = mlp_layer(planes, int(planes * mlp_ratio), dropout_prob=dropout_prob, activation=activation, **_where_given(rng))
+    over_patches = [swap, Dense(npatches, npatches, rng=rng), swap]
     branches = [
-        Chain(Scale(planes), *layers, LayerScale(planes, layerscale_init), StochasticDepth(stochastic_depth_prob))
+        Chain(Scale(planes), *layers, LayerScale(planes, layerscale_init), StochasticDepth(stochastic_depth_prob, rng=rng))
         for layers in (over_patches, [mlp])
     ]
     return Chain(*(SkipConnection(branch, add) for branch in branches))
@@ -81,15 +88,19 @@ def spatial_gating_block(
     mlp_ratio: float = 4.0,
     mlp_layer: Callable[..., Any] = gated_mlp_block,
     norm_layer: Callable[..., Any] = LayerNorm,
+    gate_norm_layer: Callable[..., Any] | None = None,
     dropout_prob: float | None = 0.0,
     stochastic_depth_prob: float | None = 0.0,
     activation: Callable[..., Any] = gelu,
+    rng: Any = None,
 ) -> SkipConnection:
     """A block of gMLP: a norm and an MLP with a ``SpatialGatingUnit`` on a residual branch.
 
-    ``mlp_layer`` is called as ``gated_mlp_block`` is. With a ``mlp_ratio`` of 6 it is the paper's.
+    ``mlp_layer`` is called as ``gated_mlp_block`` is. ``gate_norm_layer``: of the gate, by default ``norm_layer``. With a
+    ``mlp_ratio`` of 6 it is the paper's.
     Sources: Metalhead's ``spatial_gating_block``; Liu and others, "Pay attention to MLPs", 2021.
     """
-    gate = partial(SpatialGatingUnit, npatches=npatches, norm_layer=norm_layer)
-    mlp = mlp_layer(gate, planes, int(planes * mlp_ratio), dropout_prob=dropout_prob, activation=activation)
-    return SkipConnection(Chain(*norm_layers(norm_layer, planes), mlp, StochasticDepth(stochastic_depth_prob)), add)
+    gate = partial(SpatialGatingUnit, npatches=npatches, norm_layer=gate_norm_layer or norm_layer, rng=rng)
+    keywords = {"dropout_prob": dropout_prob, "activation": activation, **_where_given(rng)}
+    mlp = mlp_layer(gate, planes, int(planes * mlp_ratio), **keywords)
+    return SkipConnection(Chain(*norm_layers(norm_layer, planes), mlp, StochasticDepth(stochastic_depth_prob, rng=rng)), add)

@@ -19,9 +19,9 @@ from ...ops.shapes import swapaxes
 from .norm_factories import norm_layers
 
 
-def _dropout(p: float | None) -> Any:
+def _dropout(p: float | None, rng: Any) -> Any:
     """Dropout, or identity for None."""
-    return identity if p is None else Dropout(p)
+    return identity if p is None else Dropout(p, rng=rng if p else None)
 
 
 def mlp_block(
@@ -42,9 +42,9 @@ def mlp_block(
     outplanes = inplanes if outplanes is None else outplanes
     return Chain(
         Dense(inplanes, hidden_planes, activation, rng=rng),
-        _dropout(dropout_prob),
+        _dropout(dropout_prob, rng),
         Dense(hidden_planes, outplanes, rng=rng),
-        _dropout(dropout_prob),
+        _dropout(dropout_prob, rng),
     )
 
 
@@ -77,10 +77,10 @@ def gated_mlp_block(
         raise TypeError(f"gated_mlp_block: gate_layer makes a layer from the number of planes, it gave {gate!r}")
     return Chain(
         Dense(inplanes, hidden_planes, activation, rng=rng),
-        _dropout(dropout_prob),
+        _dropout(dropout_prob, rng),
         gate,
         Dense(hidden_planes // 2, inplanes if outplanes is None else outplanes, rng=rng),
-        _dropout(dropout_prob),
+        _dropout(dropout_prob, rng),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...autograd import Param, Tensor
+from ...backend import DEFAULT
 from ...nn.chain import Chain
 from ...nn.initialisers import ones, zeros
 from ...nn.inputs import as_input, drawn, layer_name, whole
@@ -71,9 +73,9 @@ class LayerScale(Scale):
         return super().__new__(cls) if lambda_ > 0 else identity
 
     def __init__(self, planes: int, lambda_: Any) -> None:
-        super().__init__(whole(planes, "LayerScale(planes, lambda_): the number of planes"), bias=False)
         self.lambda_ = float(lambda_)
-        self.weight.data[...] = self.lambda_
+        size = whole(planes, "LayerScale(planes, lambda_): the number of planes")
+        super().__init__(size, bias=False, init=partial(_filled, self.lambda_))
 
     @property
     def planes(self) -> int:
@@ -82,6 +84,10 @@ class LayerScale(Scale):
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         return [self.planes, self.lambda_], {}
+
+
+def _filled(value: float, *shape: int) -> Any:
+    return np.full(shape, value, DEFAULT)
 
 
 def prenorm(planes: int, block: Callable[..., Any], *, norm_layer: Callable[..., Any] = LayerNorm) -> Chain:

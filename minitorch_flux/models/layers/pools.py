@@ -1,12 +1,15 @@
-"""AdaptiveMeanMaxPool: the mean and the maximum in one."""
+"""Pools: AdaptiveMeanMaxPool, the mean and the maximum in one, and what makes one vector of tokens."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ...autograd import Tensor
 from ...nn.combinations import Parallel
 from ...nn.pools import AdaptiveMaxPool, AdaptiveMeanPool
 from ...ops.arithmetic import add
+from ...ops.elementwise import as_tensor
+from ...ops.reductions import mean
 
 
 def AdaptiveMeanMaxPool(connection: Any = add, output_size: Any = None) -> Parallel:
@@ -24,3 +27,20 @@ def AdaptiveMeanMaxPool(connection: Any = add, output_size: Any = None) -> Paral
         connection, output_size = add, connection
     size = (1, 1) if output_size is None else output_size
     return Parallel(connection, AdaptiveMeanPool(size), AdaptiveMaxPool(size))
+
+
+def token_mean(x: Any) -> Tensor:
+    """The mean of all tokens: ``x`` (N, L, C) gives (N, C). Source: Metalhead's ``Layers.seconddimmean``."""
+    return mean(_tokens("token_mean", x), axis=1)
+
+
+def first_token(x: Any) -> Tensor:
+    """The first token, of which a vision transformer's classifier is read: ``x`` (N, L, C) gives (N, C)."""
+    return _tokens("first_token", x)[:, 0]
+
+
+def _tokens(name: str, x: Any) -> Tensor:
+    x = as_tensor(x)
+    if x.ndim != 3 or not x.shape[1]:
+        raise ValueError(f"{name}: expected tokens (N, L, features), one at least (input shape {x.shape})")
+    return x

@@ -60,14 +60,15 @@ def resnet(
     ``reduction_factor`` narrows the first convolution of a block.
     ``downsample``: the type of the shortcuts: "A" pads with zeros, "B" convolves where planes or size change, "C" always,
     "D" pools and convolves; or two functions ``f(inplanes, outplanes, *, stride, norm_layer, revnorm, rng)``, for blocks that
-    change something and for others. ``connection(activation, shortcut, branch)`` joins: ``addact`` or ``actadd``.
+    change something and for others. ``connection(activation, branch, shortcut)`` joins: ``addact`` or ``actadd``.
     ``norm_layer``, ``revnorm`` as in ``conv_norm``. ``attn_fn``: a function of the planes, such as ``squeeze_excite``.
     ``stem``: "default", "deep", "deep_tiered" (see ``resnet_stem``, also for ``replace_stem_pool``) with ``inplanes`` planes,
     or a layer that gives so many. ``dropblock_prob``, ``stochastic_depth_prob``: the ends of linear schedules over all blocks.
     ``pool_layer``, ``use_conv`` and ``dropout_prob`` are those of ``create_classifier``. Nothing depends on ``imsize``, which
     is kept for whoever asks.
 
-    The backbone is ``Chain(stem=..., stage1=..., ...)``; a block is ``Parallel(connection, shortcut=..., branch=...)``.
+    The backbone is ``Chain(stem=..., stage1=..., ...)``; a block is ``Parallel(connection, branch=..., shortcut=...)``,
+    in the order of PyTorch's residual networks, so that their weights load (``flux.load_torch``).
     Raises ValueError for options that a block does not have.
     Sources: Metalhead's ``resnet``; He and others, "Deep residual learning for image recognition", 2016.
     """
@@ -94,9 +95,9 @@ def resnet(
             else:
                 options |= {"drop_block": DropBlock(drop_block, rng=rng), "drop_path": StochasticDepth(drop_path, rng=rng)}
             branch = block(inplanes, planes * 2**i, stride=stride, activation=activation, attn_fn=attn_fn, **options, **every)
-            shortcut = changed if stride != 1 or inplanes != out else unchanged
-            blocks.append(Parallel(partial(connection, activation), shortcut=shortcut(inplanes, out, stride=stride, **every),
-                                   branch=branch))
+            around = changed if stride != 1 or inplanes != out else unchanged
+            shortcut = around(inplanes, out, stride=stride, **every)
+            blocks.append(Parallel(partial(connection, activation), branch=branch, shortcut=shortcut))
             inplanes = out
         stages[f"stage{i + 1}"] = Chain(*blocks)
     head = create_classifier(inplanes, nclasses, use_conv=use_conv, pool_layer=pool_layer, dropout_prob=dropout_prob, rng=rng)

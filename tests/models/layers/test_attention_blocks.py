@@ -96,6 +96,8 @@ def test_printing_copies_shapes_and_generators():
     assert flux.outputsize(MHAttention(16), (2, 5, 16)) == (2, 5, 16)
     assert MHAttention(16)(np.zeros((0, 5, 16))).shape == (0, 5, 16)
     assert MHAttention(16)(np.zeros((2, 1, 16))).shape == (2, 1, 16)
+    assert repr(MHAttention(8, rng=Generator(0))).startswith("MHAttention(8)  #")  # nothing more to draw
+    assert "rng=Generator(0" in repr(MHAttention(8, proj_dropout_prob=0.1, rng=Generator(0)))
     a, b, c = (MHAttention(8, rng=Generator(n)).qkv.weight.numpy() for n in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)

@@ -98,8 +98,11 @@ def test_dropout_is_active_in_train_mode_only():
 
 
 def test_state_dict_keys_and_generators():
-    assert list(create_classifier(6, 3).state_dict()) == ["2.weight", "2.bias"]
-    assert list(create_classifier(6, 8, 3, dropout_prob=0.1).state_dict()) == ["2.weight", "2.bias", "4.weight", "4.bias"]
+    for keywords in ({}, {"dropout_prob": 0.1}, {"pool_layer": identity}, {"use_conv": True}):
+        assert list(create_classifier(6, 3, **keywords).state_dict()) == ["last.weight", "last.bias"]
+    wanted = ["hidden.weight", "hidden.bias", "last.weight", "last.bias"]
+    for keywords in ({}, {"dropout_prob": 0.1}, {"use_conv": (True, False)}, {"use_conv": (True, True)}):
+        assert list(create_classifier(6, 8, 3, **keywords).state_dict()) == wanted
     for arguments, keywords in (((6, 3), {}), ((6, 8, 3), {"use_conv": (True, False)})):
         a, b = (create_classifier(*arguments, rng=flux.Generator(0), **keywords).state_dict() for _ in range(2))
         assert all(np.array_equal(a[k], b[k]) for k in a)
@@ -126,5 +129,5 @@ def test_errors(arguments, keywords, error, message):
 
 
 def test_maps_in_a_dense_layer_are_named_at_the_call():
-    with pytest.raises(ValueError, match=r"Chain\[1\] Dense\(6, 3\): the input has 5 features, expected 6"):
+    with pytest.raises(ValueError, match=r"Chain\['last'\] Dense\(6, 3\): the input has 5 features, expected 6"):
         create_classifier(6, 3, pool_layer=identity)(randn(2, 6, 4, 5))

@@ -105,18 +105,23 @@ def test_the_residual_connection_is_the_users():
 
 
 def test_generators():
-    for make in (lambda n: mbconv((3, 3), 4, 8, 4, stride=1, reduction=2, rng=flux.Generator(n)),
-                 lambda n: fused_mbconv((3, 3), 4, 8, 4, stride=1, rng=flux.Generator(n))):
+    for make, key in ((lambda n: mbconv((3, 3), 4, 8, 4, stride=1, reduction=2, rng=flux.Generator(n)), "expand_conv.weight"),
+                      (lambda n: fused_mbconv((3, 3), 4, 8, 4, stride=1, rng=flux.Generator(n)), "fused_conv.weight")):
         a, b = make(0).state_dict(), make(0).state_dict()
         assert all((a[k] == b[k]).all() for k in a)
-        assert (make(1).state_dict()["0.weight"] != a["0.weight"]).any()
+        assert (make(1).state_dict()[key] != a[key]).any()
 
 
 def test_state_dict_keys():
-    norm = ["weight", "bias", "running_mean", "running_var"]
-    wanted = ["0.weight", *(f"1.{k}" for k in norm), "2.weight", *(f"3.{k}" for k in norm)]
-    wanted += [f"4.layer.{i}.{k}" for i in (1, 2) for k in ("weight", "bias")] + ["5.weight", *(f"6.{k}" for k in norm)]
+    def pair(role):
+        return [f"{role}_conv.weight", *(f"{role}_norm.{k}" for k in ("weight", "bias", "running_mean", "running_var"))]
+
+    gate = [f"squeeze_excite.layer.{i}.{k}" for i in (1, 2) for k in ("weight", "bias")]
+    wanted = [*pair("expand"), *pair("depthwise"), *gate, *pair("project")]
     assert list(mbconv((3, 3), 4, 8, 6, stride=1, reduction=2).state_dict()) == wanted
+    plain = mbconv((3, 3), 8, 8, 6, stride=1, norm_layer=lambda planes: GroupNorm(planes, 2))
+    assert list(plain.names) == ["depthwise_conv", "depthwise_norm", "depthwise_act", "project_conv", "project_norm"]
+    assert list(fused_mbconv((3, 3), 4, 8, 6, stride=1).state_dict()) == [*pair("fused"), *pair("project")]
 
 
 @pytest.mark.parametrize(("make", "error", "message"), [

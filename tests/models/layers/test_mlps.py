@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minitorch_flux as flux
-from minitorch_flux import Chain, Dense, Dropout, LayerNormV2, SkipConnection, gelu, gelu_erf, identity, relu, tanh
+from minitorch_flux import Chain, Dense, Dropout, LayerNorm, LayerNormV2, SkipConnection, gelu, gelu_erf, identity, relu, tanh
 from minitorch_flux.models.layers import (
     SpatialGatingUnit,
     StochasticDepth,
@@ -199,7 +199,22 @@ def test_own_layers_in_the_blocks():
     assert resmixerblock(8, 5, layerscale_init=None)[0].layer[4] is identity
     gated = spatial_gating_block(8, 5, mlp_layer=lambda gate, a, b, **keywords: gated_mlp_block(gate, a, 16, **keywords))
     assert gated.layer[1][0].out == 16
-    assert isinstance(spatial_gating_block(8, 5, norm_layer=LayerNormV2).layer[1][2].norm, LayerNormV2)
+    gate = spatial_gating_block(8, 5, norm_layer=LayerNormV2).layer[1][2]
+    assert isinstance(gate.norm, LayerNormV2)
+    both = spatial_gating_block(8, 5, norm_layer=LayerNormV2, gate_norm_layer=LayerNorm).layer
+    assert [type(both[0]), type(both[1][2].norm)] == [LayerNormV2, LayerNorm]
+
+
+@pytest.mark.parametrize("block", [mixerblock, resmixerblock, spatial_gating_block])
+def test_the_generator_reaches_every_layer_of_the_blocks(block):
+    a, b, c = (block(8, 5, rng=flux.Generator(n)).state_dict() for n in (0, 0, 1))
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+    drawn = [key for key in a if a[key].ndim == 2]
+    assert drawn
+    assert not any(np.array_equal(a[key], c[key]) for key in drawn)
+    dropping = [block(8, 5, stochastic_depth_prob=0.5, dropout_prob=0.5, rng=flux.Generator(0)) for _ in range(2)]
+    np.testing.assert_array_equal(*(flux.trainmode(m)(randn(4, 5, 8)).numpy() for m in dropping))
 
 
 @pytest.mark.parametrize(("make", "error", "message"), [

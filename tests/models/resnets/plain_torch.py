@@ -56,7 +56,6 @@ class Block(nn.Module):
     def __init__(self, kind, inplanes, planes, stride, *, down, groups, base_width, scale, gate, first, act_first):
         super().__init__()
         out = planes * (1 if kind == "basic" else 4)
-        self.shortcut = self.around(down, inplanes, out, stride)
         if kind == "basic":
             branch = [*conv_bn(3, inplanes, planes, stride), *conv_bn(3, planes, planes, relu=False)]
         else:
@@ -64,6 +63,7 @@ class Block(nn.Module):
             middle = conv_bn(3, width, width, stride, groups) if scale == 1 else [Split(width, scale, stride, groups, first)]
             branch = [*conv_bn(1, inplanes, width * scale), *middle, *conv_bn(1, width * scale, out, relu=False)]
         self.branch = nn.Sequential(*branch, *([Gate(out)] if gate else []))
+        self.shortcut = self.around(down, inplanes, out, stride)
         self.act_first = act_first
 
     @staticmethod
@@ -78,7 +78,7 @@ class Block(nn.Module):
         return nn.Sequential(*conv_bn(1, inplanes, out, stride, relu=False))
 
     def forward(self, x):
-        a, b = self.shortcut(x), self.branch(x)
+        a, b = self.branch(x), self.shortcut(x)
         return torch.relu(a) + torch.relu(b) if self.act_first else torch.relu(a + b)
 
 

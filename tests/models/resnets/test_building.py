@@ -71,6 +71,20 @@ def test_against_plain_pytorch(block, kind, repeats, ours, theirs, train):
                   tolerance=1e-7)
 
 
+@pytest.mark.parametrize(("block", "kind"), [(basicblock, "basic"), (bottleneck, "bottle")])
+def test_weights_of_pytorchs_networks_load_in_their_order(block, kind):
+    torch = pytest.importorskip("torch")
+    from .plain_torch import network
+
+    theirs = network(kind, [2, 2]).double().eval()
+    with flux.shapes_only():
+        m = resnet(block, [2, 2], **SMALL)
+    m = flux.f64(m)
+    assert flux.load_torch(m, theirs).how == "order"
+    x = randn(2, 3, 32, 32, dtype=np.float64)
+    np.testing.assert_allclose(m(x).numpy(), theirs(torch.from_numpy(x)).detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
 def test_its_structure():
     m = resnet(basicblock, [1, 2], **SMALL)
     assert list(backbone(m).names) == ["stem", "stage1", "stage2"]
@@ -202,3 +216,51 @@ def test_an_error_names_the_path():
 
 def test_the_pool_is_adaptive_by_default():
     assert isinstance(classifier(resnet(basicblock, [1], **SMALL))[0], AdaptiveMeanPool)
+
+
+COMMON = {"norm_layer": lambda planes, activation: GroupNorm(planes, 2, activation), "activation": swish, "connection": actadd,
+          "stem": "deep", "replace_stem_pool": True, "pool_layer": AdaptiveMeanMaxPool((1, 1)), "dropout_prob": 0.1,
+          "attn_fn": partial(squeeze_excite, reduction=2, activation=swish), "inchannels": 2, "imsize": (24, 24),
+          "revnorm": True}  # fmt: skip
+OWN = {
+    basicblock: {"reduction_factor": 2, "dropblock_prob": 0.1, "stochastic_depth_prob": 0.1},
+    bottleneck: {"reduction_factor": 2, "dropblock_prob": 0.1, "stochastic_depth_prob": 0.1, "cardinality": 2,
+                 "base_width": 32},
+    bottle2neck: {"cardinality": 2, "base_width": 16, "scale": 3},
+}
+
+
+@pytest.mark.parametrize("downsample", ["A", "B", "C", "D"])
+@pytest.mark.parametrize("block", OWN, ids=lambda block: block.__name__)
+def test_every_option_of_every_block_at_once(block, downsample):
+    m = resnet(block, [1, 2], downsample, rng=Generator(0), **COMMON, **OWN[block], **SMALL)
+    kinds = {type(layer) for layer in m.modules()}
+    assert BatchNorm not in kinds
+    assert "relu" not in repr(m)
+    assert {DropBlock, StochasticDepth} <= kinds or block is bottle2neck
+    assert count(m, Dropout) == 1
+    x = randn(4, 2, 24, 24)
+    trains(m, x)
+    np.testing.assert_array_equal(classifier(m)(backbone(m)(x)).numpy(), m(x).numpy())
+    other = resnet(block, [1, 2], downsample, rng=Generator(1), **COMMON, **OWN[block], **SMALL)
+    other.load_state_dict(m.state_dict())
+    np.testing.assert_array_equal(other(x).numpy(), m(x).numpy())
+    assert flux.outputsize(m, (4, 2, 24, 24)) == (4, 5)
+
+
+@pytest.mark.parametrize(("block", "conv", "planes"), [(basicblock, "conv1", 4), (bottleneck, "conv1", 4)])
+def test_the_reduction_factor_narrows_the_first_convolution(block, conv, planes):
+    m = resnet(block, [1], reduction_factor=2, **SMALL)
+    assert backbone(m).stage1[0]["branch"][conv].out == planes
+    assert m(randn(1, 3, 16, 16)).shape == (1, 5)
+
+
+def test_in_train_mode_dropped_branches_leave_the_shortcut():
+    m = resnet(basicblock, [1, 1], stochastic_depth_prob=1.0, connection=lambda activation, x, y: x + y, **SMALL)
+    second = backbone(m).stage2[0]  # the schedule gives it one half
+    x = randn(64, 8, 6, 6)
+    flux.trainmode(m)
+    y = second(x).numpy()
+    shortcut = second["shortcut"](x).numpy()
+    dropped = np.isclose(y, shortcut, atol=1e-6).all(axis=(1, 2, 3))
+    assert 16 < dropped.sum() < 48

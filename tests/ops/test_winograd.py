@@ -1,0 +1,100 @@
+"""Winograd's convolutions against the references, in float64 for exactness and in float32 for the bound."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitorch_flux as flux
+from minitorch_flux.backend import use_kernels
+from minitorch_flux.ops import winograd
+from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from minitorch_flux.ops.geometry import window
+from minitorch_flux.readings import toolchain
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from tests.oracles import normal
+
+pytestmark = pytest.mark.skipif(isinstance(toolchain.toolchain(), str), reason="no C++ compiler")
+
+
+def three_passes(x, w, y, box):
+    sizes = x.shape[2:]
+    return winograd.forward(x, w, box, box.output_size(sizes)), winograd.data(y, w, box, sizes), winograd.filter(x, y, box)
+
+
+def references(x, w, y, box):
+    with use_kernels(False):
+        return conv_forward(x, w, box), conv_data_forward(y, w, box, x.shape[2:]), conv_filter_forward(x, y, box)
+
+
+def arrays(n, c, o, sizes, box, dtype=np.float64):
+    shapes = (n, c, *sizes), (o, c, 3, 3), (n, o, *box.output_size(sizes))
+    return [normal(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
+
+
+@given(
+    st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 10), st.integers(1, 10),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)), st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+def test_it_is_the_convolution(n, c, o, h, w, above, beside):
+    """In float64, where rounding hides nothing: a wrong number in a transform does not pass."""
+    above, beside = (2, above[1]) if h + sum(above) < 3 else above, (2, beside[1]) if w + sum(beside) < 3 else beside
+    box = window("box", (3, 3), 1, (above, beside), 1)
+    x, weights, y = arrays(n, c, o, (h, w), box)
+    for got, want in zip(three_passes(x, weights, y, box), references(x, weights, y, box), strict=True):
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * max(1, np.abs(want).max()))
+
+
+@pytest.mark.parametrize(("n", "c", "o", "size"), [(4, 48, 32, 13), (8, 256, 64, 8), (16, 32, 32, 28)])
+def test_in_float32_within_the_bound(n, c, o, size):
+    box = window("box", (3, 3), 1, 1, 1)
+    x, w, y = arrays(n, c, o, (size, size), box, np.float32)
+    exact = references(*(a.astype(np.float64) for a in (x, w, y)), box)
+    most = references(*(np.abs(a.astype(np.float64)) for a in (x, w, y)), box)
+    used = conv_forward(x, w, box), conv_data_forward(y, w, box, x.shape[2:]), conv_filter_forward(x, y, box)
+    for got, direct, want, absolute in zip(used, three_passes(x, w, y, box), exact, most, strict=True):
+        np.testing.assert_array_equal(got, direct)  # these shapes go this way
+        assert (np.abs(got - want) <= winograd.BOUND * absolute).all()
+
+
+def test_parts_of_the_tiles_fit_together(monkeypatch):
+    box = window("box", (3, 3), 1, 1, 1)
+    x, w, y = arrays(3, 2, 3, (9, 14), box)
+    whole = three_passes(x, w, y, box)
+    monkeypatch.setattr(winograd, "PART", 1)
+    monkeypatch.setattr(winograd, "FEWEST", 5)
+    for got, want in zip(three_passes(x, w, y, box), whole, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+
+
+def test_other_windows_dtypes_and_few_channels_go_other_ways():
+    plain = window("box", (3, 3), 1, 1, 1)
+    assert winograd.suits(plain, np.dtype("float32"), 8, 32, 32, (8, 8))
+    for box, dtype, n, c, o in [
+        (window("box", (3, 3), 2, 1, 1), "float32", 8, 32, 32), (window("box", (3, 3), 1, 1, 2), "float32", 8, 32, 32),
+        (window("box", (3, 2), 1, 1, 1), "float32", 8, 32, 32), (window("box", (3, 3), 1, 1, 1, 2), "float32", 8, 32, 32),
+        (plain, "float64", 8, 32, 32), (plain, "float32", 7, 32, 32), (plain, "float32", 8, 31, 32),
+        (plain, "float32", 8, 32, 31),
+        (window("box", (3,), 1, 1, 1), "float32", 8, 32, 32),
+    ]:  # fmt: skip
+        assert not winograd.suits(box, np.dtype(dtype), n, c, o, (8, 8))
+
+
+def test_a_layer_is_the_same_with_and_without():
+    conv = flux.Conv((3, 3), 32, 32, flux.relu, pad=1)
+    x = normal(8, 32, 8, 8, dtype=np.float32)
+    y = conv(x)
+    with use_kernels(False):
+        np.testing.assert_allclose(y.data, conv(x).data, rtol=0, atol=2e-5 * np.abs(y.data).max())
+
+
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+def test_in_the_emulator(how):
+    box = window("box", (3, 3), 1, ((1, 0), (2, 1)), 1)
+    x, w, y = arrays(2, 33, 3, (6, 5), box, np.float32)
+    wanted = three_passes(x, w, y, box)
+    with emulated(**how) as emulation:
+        for got, want in zip(three_passes(x, w, y, box), wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+    assert emulation.launches >= 12
