@@ -93,7 +93,7 @@ def conv_filter_forward(x: Any, y: Any, window: Window) -> Any:
 # -- kernels: on tensor cores, else convolution_kernels.py chooses between the direct one and columns -----------------
 
 
-ACCEPTS = f"float32 and float64, where nothing is empty; {conv_tensor.ACCEPTS}"
+ACCEPTS = f"float32 and float64, where nothing is empty, copied where not contiguous; {conv_tensor.ACCEPTS}"
 
 
 @conv_forward.kernel(accepts=ACCEPTS)

@@ -163,7 +163,8 @@ def _(
     if not ran:
         return NotImplemented
     total = losses.sum()
-    if labels is not None and not is_outline(total) and not is_unseen(total) and total != total:  # a label that is no class gives NaN; on a GPU this look waits for it
+    # A label that is no class gives NaN; on a GPU this look waits for it.
+    if labels is not None and not is_outline(total) and not is_unseen(total) and total != total:
         check_labels(labels, width)
     loss = losses if agg == "none" else total
     return (loss if acc is dtype else loss.astype(dtype)), slope

@@ -201,4 +201,6 @@ for _function, _kernel in (
     (adadelta_update, "adadelta_update"),
     (lion_update, "lion_update"),
 ):
-    _function.kernel(accepts="contiguous parameters of every float dtype, at least one element")(_launcher(_kernel))
+    _function.kernel(accepts="contiguous parameters of every float dtype, at least one element; the last rule of a chain")(
+        _launcher(_kernel)
+    )

@@ -19,7 +19,8 @@ try:
 except ImportError:
     FLOATS = FLOATS[:3]
 
-NAMES = [name for name, function in FUNCTIONS.items() if function.launcher is not None]
+OURS = {name: f for name, f in FUNCTIONS.items() if f.reference.__module__.startswith("minitorch_flux.")}  # no test's own
+NAMES = [name for name, function in OURS.items() if function.launcher is not None]
 
 
 RESOLUTION = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}

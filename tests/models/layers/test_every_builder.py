@@ -47,6 +47,8 @@ CASES = {
     "MHAttention": (lambda: Layers.MHAttention(6, 2, qkv_bias=True), (3, 4, 6)),
     "inputscale": (lambda: Layers.inputscale(0.5, activation=tanh), (3, 4)),
     "swapdims": (lambda: Layers.swapdims((0, 2, 1)), (3, 4, 6)),
+    "token_mean": (lambda: Chain(Layers.token_mean), (3, 4, 6)),
+    "first_token": (lambda: Chain(Layers.first_token), (3, 4, 6)),
     "addact": (lambda: SkipConnection(Layers.mlp_block(6, 8), Layers.addact), (3, 6)),
     "actadd": (lambda: SkipConnection(Layers.mlp_block(6, 8), partial(Layers.actadd, swish)), (3, 6)),
     "cat_channels": (lambda: flux.Parallel(Layers.cat_channels, flux.Dense(6, 2), flux.Dense(6, 2)), (3, 4, 6)),
