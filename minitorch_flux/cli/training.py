@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import withgradient
+from ..autograd import shapes_only, withgradient
 from ..backend import DeviceError, default_generator, seed, to_device
 from ..backend.threads import num_threads
 from ..data import DataLoader, ImageDataset, random_crop, random_flip
@@ -64,13 +64,14 @@ class Run:
         if settings.model == "lenet" and min(h, w) < SMALLEST:
             raise WrongInput(f"--model lenet: the images of {images.name} are {h} x {w} pixels, and LeNet needs at "
                              f"least {SMALLEST} x {SMALLEST}; use --model mlp")
-        seed(settings.seed)
-        model = MODELS[settings.model](images.shape, len(images.classes))
+        build = MODELS[settings.model]
         try:
-            outputsize(model, (1, *images.shape))
+            with shapes_only():
+                outputsize(build(images.shape, len(images.classes)), (1, *images.shape))
         except ValueError as error:
             raise WrongInput(f"--model {settings.model}: not for the {h} x {w} pixels of {images.name}: {error}") from None
-        self.model = model.to(device)
+        seed(settings.seed)
+        self.model = build(images.shape, len(images.classes)).to(device)
         optimiser = OPTIMISERS[settings.optimiser]
         self.opt = setup(optimiser.make(settings.lr), self.model)
         self.loader = DataLoader(images.train, settings.batch, shuffle=True)

@@ -280,6 +280,9 @@ def test_folders_that_cannot_be_written(monkeypatch):
         (["--data", "."], "--data .: no MNIST-like idx files (train-images-idx3-ubyte and so on) and no CIFAR-10"),
         (["--device", "tpu"], "--device tpu: unknown device 'tpu': use 'cpu', 'cuda' or 'cuda:N'"),
         (["--device", "cuda:99"], "--device cuda:99: "),
+        (["--data", "digits", "--model", "vgg16"], "--model vgg16: not for the 8 x 8 pixels of digits: vgg: images of 8 x 8"),
+        (["--data", "digits", "--model", "alexnet"], "--model alexnet: not for the 8 x 8 pixels of digits: "),
+        (["--model", "vit-tiny"], "--model vit-tiny: not for the 28 x 28 pixels of fashion-mnist mini: PatchEmbedding: "),
         (["--data", "digits", "--model", "lenet"], "the images of digits are 8 x 8 pixels, and LeNet needs at least "
          "12 x 12; use --model mlp"),
         (["--resume", "nowhere"], "--resume nowhere: there is no checkpoint nowhere"),
