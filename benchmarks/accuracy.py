@@ -32,30 +32,20 @@ def here(seed: int, epochs: int, batch: int) -> float:
     return float(re.findall(r"^test accuracy ([\d.]+)$", said, re.MULTILINE)[-1])
 
 
-def torch_resnet18(classes: int) -> Any:
-    """ResNet-18 for images of one channel, written down in PyTorch."""
+def torch_resnet18(start: Any, classes: int) -> Any:
+    """ResNet-18 for images of one channel in PyTorch, with the weights of ours."""
+    import torch
     from torch import nn
 
-    class Block(nn.Module):
-        def __init__(self, inplanes: int, planes: int, stride: int) -> None:
-            super().__init__()
-            self.shortcut = nn.Sequential()
-            if stride != 1 or inplanes != planes:
-                self.shortcut = nn.Sequential(nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
-            self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, 1, bias=False)
-            self.norm1 = nn.BatchNorm2d(planes)
-            self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
-            self.norm2 = nn.BatchNorm2d(planes)
+    from .torch_side import layer, sequence
+    from .workloads import basic_stages
 
-        def forward(self, x: Any) -> Any:
-            y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-            return (y + self.shortcut(x)).relu()
-
-    sizes = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2), (512, 512, 1)]
-    return nn.Sequential(
-        nn.Conv2d(1, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
-        *(Block(*size) for size in sizes), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes),
-    )  # fmt: skip
+    head = sequence((*basic_stages(), ("mean", (2, 3)), ("dense", 512, classes, None)))
+    model = nn.Sequential(*layer("conv_norm", 1, 64, 7, 2, 1, "relu"), nn.MaxPool2d(3, 2, 1), *head)
+    with torch.no_grad():
+        for theirs, ours in zip(model.parameters(), start.parameters(), strict=True):
+            theirs.copy_(torch.from_numpy(np.array(ours.data)))
+    return model
 
 
 def there(seed: int, epochs: int, batch: int) -> float:
@@ -65,17 +55,12 @@ def there(seed: int, epochs: int, batch: int) -> float:
 
     import minitorch_flux as flux
     from minitorch_flux.data import DataLoader, fashion_mnist, random_crop
-    from minitorch_flux.nn.module import named_parameters
 
     images = fashion_mnist(mini=False, dtype="uint8")
     flux.seed(seed)
     torch.manual_seed(seed)
-    model = torch_resnet18(len(images.classes))
-    start = flux.models.get_model(MODEL, inchannels=1, nclasses=len(images.classes))
-    pairs = list(zip(model.parameters(), (p for _, p in named_parameters(start)), strict=True))
-    with torch.no_grad():
-        for theirs, ours in pairs:
-            theirs.copy_(torch.from_numpy(np.array(ours.data)))
+    classes = len(images.classes)
+    model = torch_resnet18(flux.models.get_model(MODEL, inchannels=1, nclasses=classes), classes)
     loader = DataLoader(images.train, batch, shuffle=True)
     opt = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

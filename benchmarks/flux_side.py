@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import time
 from typing import Any
 
 import minitorch_flux as flux
 from minitorch_flux.backend import to_device
 
+from .clocks import on_cupy, on_host
 from .workloads import GATES, Setting, Side, Workload, weights
 
 
@@ -78,20 +78,7 @@ class FluxSide(Side):
 
     def timed(self, n: int) -> float:
         """Seconds of ``n`` steps."""
-        if self.setting.device == "cpu":
-            start = time.perf_counter()
-            for _ in range(n):
-                self.step()
-            return time.perf_counter() - start
-        from cupy import cuda
-
-        first, last = cuda.Event(), cuda.Event()
-        first.record()
-        for _ in range(n):
-            self.step()
-        last.record()
-        last.synchronize()
-        return cuda.get_elapsed_time(first, last) / 1e3
+        return (on_host if self.setting.device == "cpu" else on_cupy)(self.step, n)
 
     def fresh(self) -> int | None:
         """Bytes of new memory so far, on the CPU."""

@@ -11,7 +11,6 @@ import argparse
 import json
 import platform
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .clocks import on_cupy, on_host
 from .kernel_cases import CASES, Draw
 
 SIZES = {"cpu": 1 << 22, "cuda": 1 << 26}
@@ -39,20 +39,7 @@ class Clock:
         return min(self._time(f, calls) for _ in range(blocks)) / calls
 
     def _time(self, f: Callable[[], Any], calls: int) -> float:
-        if self.device == "cpu":
-            start = time.perf_counter()
-            for _ in range(calls):
-                f()
-            return time.perf_counter() - start
-        from cupy import cuda
-
-        first, last = cuda.Event(), cuda.Event()
-        first.record()
-        for _ in range(calls):
-            f()
-        last.record()
-        last.synchronize()
-        return cuda.get_elapsed_time(first, last) / 1e3
+        return (on_host if self.device == "cpu" else on_cupy)(f, calls)
 
 
 def _bytes(x: Any) -> int:

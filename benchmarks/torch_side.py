@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import time
 from typing import Any
 
 import torch
 from torch import nn
 
+from .clocks import between, on_host
 from .workloads import GATES, Setting, Side, Workload, weights
 
 ACTIVATIONS: dict[str | None, Any] = {
@@ -139,14 +139,7 @@ class TorchSide(Side):
     def timed(self, n: int) -> float:
         """Seconds of ``n`` steps."""
         if self.setting.device == "cpu":
-            start = time.perf_counter()
-            for _ in range(n):
-                self.step()
-            return time.perf_counter() - start
+            return on_host(self.step, n)
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        for _ in range(n):
-            self.step()
-        last.record()
-        last.synchronize()
+        between(first, last, self.step, n)
         return float(first.elapsed_time(last)) / 1e3

@@ -81,16 +81,21 @@ def _characters(kind: str) -> Workload:
     return Workload(kind, f"96 characters, {kind.upper()} 64-256 over 64 steps, batch 32, Adam", layers, (64,), 96, 32, 8)
 
 
-def _resnet18() -> Workload:
-    layers: list[tuple[Any, ...]] = [("conv_norm", 3, 64, 3, 1, 1, "relu")]
+def basic_stages() -> tuple[tuple[Any, ...], ...]:
+    """The layers of ResNet-18 between its stem, of 64 planes, and its classifier, of 512."""
+    layers: list[tuple[Any, ...]] = []
     i = 64
     for o in (64, 128, 256, 512):
         for stride in (1 if o == 64 else 2, 1):
             branch = (("conv_norm", i, o, 3, stride, 1, "relu"), ("conv_norm", o, o, 3, 1, 1, None))
             layers.append(("add", branch, (("conv_norm", i, o, 1, stride, 1, None),) if i != o else (), "relu"))
             i = o
-    layers += [("mean", (2, 3)), ("dense", 512, 10, None)]
-    return Workload("resnet18", "ResNet-18 for 32x32 (no pool), batch 32, Adam", tuple(layers), (3, 32, 32), 10, 32, 3)
+    return tuple(layers)
+
+
+def _resnet18() -> Workload:
+    layers = (("conv_norm", 3, 64, 3, 1, 1, "relu"), *basic_stages(), ("mean", (2, 3)), ("dense", 512, 10, None))
+    return Workload("resnet18", "ResNet-18 for 32x32 (no pool), batch 32, Adam", layers, (3, 32, 32), 10, 32, 3)
 
 
 def _invres() -> Workload:

@@ -49,6 +49,18 @@ def test_both_sides_do_the_same_work(name):
     assert suite.difference(name, *losses) < 1e-3
 
 
+def test_the_networks_whose_accuracy_is_compared_are_the_same():
+    torch = pytest.importorskip("torch")
+    from benchmarks.accuracy import MODEL, torch_resnet18
+
+    ours = flux.models.get_model(MODEL, inchannels=1, nclasses=10, rng=flux.Generator(0))
+    theirs = torch_resnet18(ours, 10)
+    x = np.random.default_rng(0).standard_normal((3, 1, 28, 28)).astype(np.float32)
+    with torch.no_grad():
+        wanted = theirs(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(flux.trainmode(ours)(x).numpy(), wanted, atol=1e-3 * np.abs(wanted).max())
+
+
 def test_a_captured_step_is_the_step():
     from benchmarks.flux_side import FluxSide
 
