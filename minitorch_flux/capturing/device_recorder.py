@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..backend import kernels_enabled
-from ..backend.tracers import MAKERS, Live, TracedModule, Tracer
+from ..backend.tracers import Live, TracedModule, Tracer
 from ..optimisers import OptimiserState
 from .nested import mapped
 from .programs import SHAPED_BY_NUMBERS
-from .recorder import IN_PLACE, SHAPES, Call, Recorder, Slot
+from .recorder import Call, Recorder, Slot
 from .spans import extent, flat_bytes, owner
 
 READS = "in a captured step on a GPU would wait for the device, which a CUDA graph cannot"
@@ -86,17 +86,9 @@ class DeviceRecorder(Recorder):
             keywords = {**keywords, "out": out[0]}
         return self.function(function, inputs, keywords)
 
-    def function(self, function: Any, args: Any, keywords: Any) -> Any:
-        """A call of a function of CuPy's."""
-        name = function.__name__
-        if name in MAKERS:
-            return self.made(function, args, keywords)
-        if name in SHAPES:
-            return function(*_arrays(args), **_arrays(keywords))
-        if name in IN_PLACE or name == "at":
-            self.run(function, args, keywords, written=(args[0],))
-            return None
-        return self.run(function, args, keywords)
+    def plain(self, x: Any) -> Any:
+        """``x`` with arrays for tracers; numbers that are others at every replay stay what they are."""
+        return mapped(x, lambda v: v.array if type(v) is Tracer else v)
 
     def made(self, function: Any, args: Any, keywords: Any) -> Any:
         """A call of a function that makes an array out of a shape."""
@@ -104,7 +96,7 @@ class DeviceRecorder(Recorder):
         rest = args[1:] if name.endswith("_like") else args
         if self.concerns((rest, keywords)):
             return self.run(function, args, keywords)
-        a = function.function(*_arrays(args), **_arrays(keywords))
+        a = function.function(*self.plain(args), **self.plain(keywords))
         t = self._fresh(a)
         if not name.startswith("empty"):
             content = t.slot.storage.constant = a.copy()
@@ -163,10 +155,6 @@ def _lives(x: Any) -> bool:
     found: list[Any] = []
     mapped(x, lambda v: found.append(v) if type(v) is Live else None)
     return bool(found)
-
-
-def _arrays(x: Any) -> Any:
-    return mapped(x, lambda v: v.array if type(v) is Tracer else v)
 
 
 def _flat(x: Any) -> list[Any]:

@@ -27,7 +27,7 @@ from .spans import address, extent, owner
 SHAPES = {"shape", "ndim", "size", "result_type", "can_cast", "iscomplexobj", "isrealobj", "may_share_memory", "einsum_path",
           "shares_memory", "common_type", "issubdtype"}
 """NumPy's functions that look at shapes and dtypes only."""
-IN_PLACE = {"copyto", "put", "place", "putmask", "fill_diagonal", "put_along_axis"}
+IN_PLACE = {"at", "copyto", "put", "place", "putmask", "fill_diagonal", "put_along_axis"}
 """NumPy's functions that write to their first argument."""
 
 SPARSE = 4
@@ -205,23 +205,26 @@ class Recorder:
             self.calls.append(call)
         return tracers
 
+    def plain(self, x: Any) -> Any:
+        """``x`` with arrays and numbers for what stands in for them, for functions that look at shapes."""
+        return _plain(x)
+
     def ufunc(self, ufunc: Any, method: str, inputs: Any, out: Any, keywords: Any) -> Any:
         """A call of a NumPy ufunc."""
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         if method == "at":
-            self.run(function, inputs, keywords, written=(inputs[0],))
-            return None
+            return self.function(function, inputs, keywords)
         if out is None:
             return self.run(function, inputs, keywords)
         return self.run(function, inputs, {**keywords, "out": out}, written=out)
 
     def function(self, function: Any, args: Any, keywords: Any) -> Any:
-        """A call of any other NumPy function."""
+        """A call of any other function of the arrays' module."""
         name = function.__name__
         if name in MAKERS:
             return self.made(function, args, keywords)
         if name in SHAPES:
-            return function(*_plain(args), **_plain(keywords))
+            return function(*self.plain(args), **self.plain(keywords))
         if name in IN_PLACE:
             self.run(function, args, keywords, written=(args[0],))
             return None

@@ -12,6 +12,7 @@ import minitorch_flux as flux
 from minitorch_flux import BatchNorm, Chain, Conv, Dense, Dropout, Embedding, MaxPool, MultiHeadAttention
 from minitorch_flux.backend import default_generator, device_of, to_device
 from minitorch_flux.backend.tracers import CaptureError
+from tests.capturing.random_programs import COMMON, run_program
 from tests.capturing.sides import tensors
 
 pytest.importorskip("cupy")
@@ -218,32 +219,7 @@ def test_random_programs(program, seed):
 
     def step(x, y):
         xp = flux.backend.array_module(x)
-        stack = [x.copy(), y.copy()]
-        for op in program:
-            a, b = stack[-1], stack[-2]
-            if op == 0:
-                stack.append(a + b)
-            elif op == 1:
-                stack.append(a.T)
-            elif op == 2:
-                a += b.sum()
-            elif op == 3:
-                a[1:] = b[:2]
-            elif op == 4:
-                stack.append(a @ b)
-            elif op == 5:
-                stack.append(xp.where(a > b, a, b[::-1]))
-            elif op == 6:
-                xp.multiply(a, 0.5, out=b)
-            elif op == 7:
-                stack.append(a[::-1, ::-1])
-            elif op == 8:
-                stack.append(xp.concatenate([a, b])[1:4])
-            elif op == 9:
-                stack.append(a.reshape(-1)[::-1].reshape(3, 3))
-            else:
-                stack.append(xp.zeros_like(a))
-        return [s.copy() for s in stack]
+        return run_program([*COMMON, "concatenate", "reshape", "zeros_like"], program, xp, x, y)
 
     fast = flux.capture(step)
     for _ in range(5):

@@ -13,6 +13,7 @@ from minitorch_flux import CaptureError
 from minitorch_flux.backend import Generator, array_module, device_of, empty, is_array, is_view, to_device
 from minitorch_flux.backend.tracers import Live, Tracer, traced
 
+from .random_programs import COMMON, run_program
 from .sides import bits
 
 
@@ -185,30 +186,7 @@ def test_random_programs(program, seed):
     inputs = [(rng.standard_normal((3, 3)), rng.standard_normal((3, 3))) for _ in range(4)]
 
     def step(x, y):
-        stack = [x.copy(), y.copy()]
-        for op in program:
-            a, b = stack[-1], stack[-2]
-            if op == 0:
-                stack.append(a + b)
-            elif op == 1:
-                stack.append(a.T)
-            elif op == 2:
-                a += b.sum()
-            elif op == 3:
-                a[1:] = b[:2]
-            elif op == 4:
-                stack.append(a @ b)
-            elif op == 5:
-                stack.append(np.where(a > b, a, b[::-1]))
-            elif op == 6:
-                np.multiply(a, 0.5, out=b)
-            elif op == 7:
-                stack.append(a[::-1, ::-1])
-            elif op == 8:
-                stack.append(np.sort(a, axis=0))
-            else:
-                stack.append(np.zeros_like(a))
-        return [s.copy() for s in stack]
+        return run_program([*COMMON, "sort", "zeros_like"], program, np, x, y)
 
     agrees(step, *inputs)
 
