@@ -37,11 +37,11 @@ def torch_resnet18(start: Any, classes: int) -> Any:
     import torch
     from torch import nn
 
-    from .torch_side import layer, sequence
+    from .peers.torch import LAYERS, sequence
     from .workloads import basic_stages
 
     head = sequence((*basic_stages(), ("mean", (2, 3)), ("dense", 512, classes, None)))
-    model = nn.Sequential(*layer("conv_norm", 1, 64, 7, 2, 1, "relu"), nn.MaxPool2d(3, 2, 1), *head)
+    model = nn.Sequential(*LAYERS["conv_norm"](1, 64, 7, 2, 1, "relu"), nn.MaxPool2d(3, 2, 1), *head)
     with torch.no_grad():
         for theirs, ours in zip(model.parameters(), start.parameters(), strict=True):
             theirs.copy_(torch.from_numpy(np.array(ours.data)))

@@ -130,17 +130,17 @@ part_kernels() { # each kernel's share of the copy bandwidth or of the product r
         --json "$results/kernels-tf32.json" && return $all
 }
 
-part_training() { # steps of whole models beside PyTorch on the same device, eager and captured
+part_training() { # steps and inference of whole models beside PyTorch on the same device, eager and captured
     if [[ $pretend ]]; then
-        run training 300 "$python" -m benchmarks tiny --rounds 1 --blocks 2 --json "$results/training.json" || return 1
-        run training 300 "$python" -m benchmarks tiny --rounds 1 --blocks 2 --capture --json "$results/training-captured.json"
+        run training 300 "$python" -m benchmarks tiny --rounds 1 --blocks 2 --batch own --json "$results/training.json" || return 1
+        run training 300 "$python" -m benchmarks tiny --rounds 1 --blocks 2 --batch own --capture --json "$results/training-captured.json"
         return
     fi
     run training 300 "$python" -m benchmarks tiny mlp lenet lstm resnet18 invres vit --device gpu --rounds 2 --blocks 5 \
-        --json "$results/training.json"
+        --batch own --json "$results/training.json"
     local eager=$?
     run training 240 "$python" -m benchmarks tiny mlp lenet lstm --device gpu --capture --rounds 2 --blocks 5 \
-        --json "$results/training-captured.json" && return $eager
+        --batch own --modes train --json "$results/training-captured.json" && return $eager
 }
 
 # -- all of them ---------------------------------------------------------------------------------------------------------

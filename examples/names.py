@@ -2,8 +2,8 @@
 
     python examples/names.py [--epochs 12] [--seed 0] [--out runs/names] [--device cuda]
 
-Trains on 6024 names of ten languages, tests on 1502 others, and leaves ``confusion.png`` (which language is taken for
-which) and ``reading.png`` (what the network believes after each letter of a few names). Needs matplotlib.
+Trains on 6024 names of ten languages, about 15 s on two cores, and tests on 1502 others. Leaves ``names.png``: which
+language is taken for which, and what the network believes after each letter of a few names. Needs matplotlib.
 """
 
 import argparse
@@ -16,8 +16,9 @@ import minitorch_flux as flux
 from minitorch_flux.backend import to_device
 from minitorch_flux.data import encode_names
 
+plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
 PEOPLE = ["lehtonen", "lindqvist", "kovacevic", "vandenberg", "martinelli", "rodriguez", "hutchinson", "schwarzenegger"]
-DARK, GREY, BLUES = "#1f2933", "#6b7785", "Blues"
+DARK = "#1f2933"
 
 
 class Reader(flux.Module):
@@ -55,44 +56,32 @@ def train(data, epochs, seed, device):
     return flux.cpu(model), [row["loss"] for row in state.history]
 
 
-def confusion(counts, classes, title, path):
-    """Draw which language is taken for which."""
-    share = counts / counts.sum(1, keepdims=True)
-    figure, ax = plt.subplots(figsize=(7.6, 7.2), layout="constrained")
-    ax.imshow(share, cmap=BLUES, vmin=0, vmax=1)
+def draw(counts, title, model, classes, path):
+    """Which language is taken for which, and what the model believes after each letter of a few names."""
+    figure = plt.figure(figsize=(16, 8))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    ax, share = left.subplots(), counts / counts.sum(1, keepdims=True)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for i, j in zip(*np.nonzero(counts), strict=True):
         ax.text(j, i, counts[i, j], ha="center", va="center", color="white" if share[i, j] > 0.5 else DARK,
                 weight="bold" if i == j else "normal")
-    ax.set_xticks(range(len(classes)), classes, rotation=40, ha="left", rotation_mode="anchor")
-    ax.set_yticks(range(len(classes)), classes)
-    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    ax.spines[:].set_visible(False)
-    ax.set_xlabel("taken for", color=GREY)
-    ax.xaxis.set_label_position("top")
-    ax.set_ylabel("is", color=GREY)
-    ax.set_title(title, loc="left", weight="bold", pad=14)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def reading(model, classes, people, path):
-    """Draw what the model believes after each letter of a name."""
-    figure, axes = plt.subplots(2, (len(people) + 1) // 2, figsize=(13, 6.4), sharey=True, layout="constrained")
-    for ax, name in zip(axes.flat, people, strict=False):
+    ax.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set(xlabel="taken for", ylabel="is")
+    ax.set_title(title)
+    right.suptitle("What the network believes after each letter", x=0.01, ha="left")
+    axes = right.subplots(2, len(PEOPLE) // 2, sharey=True)
+    for cell, name in zip(axes.flat, PEOPLE, strict=True):
         letters, _ = encode_names([name])
         belief = flux.softmax(model.after_each_letter(letters)).numpy()[:, 0].T
-        ax.imshow(belief, cmap=BLUES, vmin=0, vmax=1, aspect="auto")
-        ax.set_xticks(range(len(name)), list(name))
-        ax.set_yticks(range(len(classes)), classes)
         best = int(belief[:, -1].argmax())
-        ax.set_title(f"{classes[best]}, {belief[best, -1]:.0%}", fontsize=11, weight="bold", loc="left")
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-    for ax in axes.flat[len(people) :]:
-        ax.set_visible(False)
-    figure.suptitle("What the network believes after each letter", x=0.01, ha="left", weight="bold")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+        cell.imshow(belief, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        cell.set_xticks(range(len(name)), list(name))
+        cell.set_title(f"{classes[best]}, {belief[best, -1]:.0%}")
+    for cell in (ax, *axes.flat):
+        cell.set_yticks(range(len(classes)), classes)
+        cell.spines[:].set_visible(False)
+        cell.grid(False)
+    figure.savefig(path)
 
 
 def main(epochs=12, seed=0, out="runs/names", device="cpu"):
@@ -110,19 +99,15 @@ def main(epochs=12, seed=0, out="runs/names", device="cpu"):
     found = scores.numpy().argmax(-1)
     for name, label, guess in list(zip(data.test.names, data.test.labels, found, strict=True))[::167]:
         print(f"  {name:16} {data.classes[label]:9} {'right' if label == guess else 'taken for ' + data.classes[guess]}")
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    counts = flux.confusion_matrix(scores, data.test.labels)
-    confusion(counts, data.classes, f"{accuracy:.1%} right (commonest language: {baseline:.1%})", out / "confusion.png")
-    reading(model, data.classes, PEOPLE, out / "reading.png")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    draw(flux.confusion_matrix(scores, data.test.labels), f"{accuracy:.1%} right (always the commonest: {baseline:.1%})",
+         model, data.classes, Path(out, "names.png"))
     print(f"pictures in {out}")
     return accuracy, baseline
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="runs/names")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N: where it trains (default: cpu)")
+    for name, default in {"epochs": 12, "seed": 0, "out": "runs/names", "device": "cpu"}.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     main(**vars(parser.parse_args()))

@@ -21,70 +21,26 @@
 //   gru_sequence_backward   dgx, dh, and dgh, the gradient of h B + b (not with B_new, where it is dgx)
 //
 // Outputs are written (=). dh and dc [N, H] come as the gradients of the last state and leave as those of the first.
-#include "vectors.h"
+#include "products.h"
 
-#define PANEL 48
 #define MOST 32                          // sequences that are walked side by side
-#define REGISTERS (VL > 1 ? 3 : 1)       // of columns of a product
 #ifdef FLUX_CPU
 #define SEQUENCES(r) (r##_end - r < MOST ? (int)(r##_end - r) : MOST)
-#define TOGETHER (VEC_FREE >= 24 ? 8 : 4)  // rows of a product in registers
-#define APART [[maybe_unused]] static __attribute__((noinline))
 #else
 #define SEQUENCES(r) 1
-#define TOGETHER 1
-#define APART DEVICE
 #endif
-
-// -- products
-
-// out[m, 0..n) = a[m] b for `rows` rows, added to out when `more`; n is at most `registers` registers, b one panel.
-template <int rows, int registers>
-APART void block(const T* a, long long a_step, int K, const T* __restrict__ b, T* out, long long out_step, int n, bool more) {
-    Vec sum[rows][registers];
-    UNROLL for (int m = 0; m < rows; ++m) UNROLL for (int i = 0; i < registers; ++i)
-        sum[m][i] = more ? vec_load(out + m * out_step + i * VL, n - i * VL) : Vec{};
-    for (int k = 0; k < K; ++k) {
-        Vec v[registers];
-        UNROLL for (int i = 0; i < registers; ++i) v[i] = vec_load(b + (long long)k * PANEL + i * VL);
-        UNROLL for (int m = 0; m < rows; ++m) {
-            const ACC x = ACC(a[m * a_step + k]);
-            UNROLL for (int i = 0; i < registers; ++i) sum[m][i] += v[i] * x;
-        }
-    }
-    UNROLL for (int m = 0; m < rows; ++m) UNROLL for (int i = 0; i < registers; ++i)
-        vec_store(out + m * out_step + i * VL, sum[m][i], n - i * VL);
-}
-
-// The same for `count` rows, at most `rows`.
-template <int rows, int registers>
-DEVICE void some_rows(int count, const T* a, long long a_step, int K, const T* b, T* out, long long out_step, int n, bool more) {
-    if (count >= rows) block<rows, registers>(a, a_step, K, b, out, out_step, n, more);
-    else if constexpr (rows > 1) some_rows<rows - 1, registers>(count, a, a_step, K, b, out, out_step, n, more);
-}
-
-template <int registers>
-DEVICE void all_rows(int count, const T* a, long long a_step, int K, const T* b, T* out, long long out_step, int n, bool more) {
-    for (int m = 0; m < count; m += TOGETHER)
-        some_rows<TOGETHER, registers>(count - m, a + m * a_step, a_step, K, b, out + m * out_step, out_step, n, more);
-}
 
 // out[m] = a[m] B for m < count, added to out when `more`; a has K columns, out n.
 DEVICE void product(int count, const T* a, long long a_step, int K, const T* B, T* out, long long out_step, int n, bool more) {
-    VECTORS(j, n, REGISTERS) {
-        const T* panel = B + (long long)(j / PANEL) * K * PANEL + j % PANEL;
-        const int left = n - j;
-        if (left > (REGISTERS - 1) * VL) all_rows<REGISTERS>(count, a, a_step, K, panel, out + j, out_step, left, more);
-        else if (left > VL) all_rows<REGISTERS - (REGISTERS > 1)>(count, a, a_step, K, panel, out + j, out_step, left, more);
-        else all_rows<1>(count, a, a_step, K, panel, out + j, out_step, left, more);
-    }
+    for (int j = 0; j < n; j += PANEL)
+        panel_product(count, a, a_step, K, B + (long long)j * K, out + j, out_step, n - j < PANEL ? n - j : PANEL, more);
     ROW_SYNC();
 }
 
 KERNEL(pack)(const T* __restrict__ w, T* __restrict__ B, int K, int n, bool turned) {
-    ROWS(r, (long long)((n + PANEL - 1) / PANEL) * K, 4 * PANEL) {      // its lanes read far apart
-        const long long first = r / K * PANEL, k = r % K;
-        LANES(j, PANEL) B[r * PANEL + j] = first + j >= n ? T(0) : turned ? w[(first + j) * K + k] : w[k * n + first + j];
+    ROWS(r, (long long)PANELS(n) * PARTS_OF(K), 2 * PANEL * VL) {
+        const int p = (int)(r / PARTS_OF(K)), first = (int)(r % PARTS_OF(K)) * VL;
+        pack_part(w, B + (long long)p * PANEL * K, p, first, K, n, turned);
     }
 }
 

@@ -20,6 +20,7 @@
 //   VecPart<S> part(from, to)             the numbers from..to-1 of S registers, worked out once for many of
 //   vec_load(p, part, v)                  v[f][l] = p[l S + f] of the part, 0 elsewhere;  reads nothing else
 //   vec_store(p, v, part)                 p[l S + f] = v[f][l] of the part
+//   vec_transpose(v)                      VL registers: number l of v[i] and number i of v[l] change places
 //   vec_each(v, f)                        f(number) for each, one after the other
 //   vec_sum(v), vec_max(v)                the sum of all; the largest, a NaN if there is one
 //
@@ -180,6 +181,17 @@ template <int S> DEVICE void vec_store(ACC* p, const Vec (&v)[S], const VecPart<
         for (int k = 0; k < S * VL; ++k) a[k / VL][k % VL] = v[k % S][k / S];
     UNROLL for (int i = 0; i < S; ++i) vec_store(p + i * VL, a[i], part.mask[i]);
 }
+template <int size = 1> DEVICE void vec_transpose(Vec (&v)[VL]) {     // blocks of `size` numbers, then larger ones
+    if constexpr (size < VL) {
+        const VecInt l = vec_index(), second = (l & size) != 0;
+        const VecInt low = second ? l + (VL - size) : l, high = second ? l + VL : l + size;
+        UNROLL for (int i = 0; i < VL; ++i) if (!(i & size)) {
+            const Vec a = v[i], b = v[i + size];
+            v[i] = vec_shuffle(a, b, low), v[i + size] = vec_shuffle(a, b, high);
+        }
+        vec_transpose<2 * size>(v);
+    }
+}
 template <class F> DEVICE Vec vec_each(Vec v, F f) {
     for (int l = 0; l < VL; ++l) v[l] = f(v[l]);
     return v;
@@ -233,6 +245,7 @@ template <int S> DEVICE void vec_load(const T* p, const VecPart<S>& part, Vec (&
 template <int S> DEVICE void vec_store(T* p, const Vec (&v)[S], const VecPart<S>& part) {
     UNROLL for (int f = 0; f < S; ++f) if (f >= part.from && f < part.to) p[f] = T(v[f]);
 }
+DEVICE void vec_transpose(Vec (&)[1]) {}
 template <class F> DEVICE Vec vec_each(Vec v, F f) { return f(v); }
 DEVICE ACC vec_sum(Vec v) { return v; }
 template <class V> DEVICE V vec_max(V v) { return v; }

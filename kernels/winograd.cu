@@ -10,7 +10,8 @@
 //
 // k counts the 36 places of a tile. Channels are the lanes. The 36 products M[k] = V[k] U[k] are BLAS's. For float32.
 // Sources: Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for convolutional
-// neural networks", 2016, whose B, G and A these are.
+// neural networks", 2016, whose B, G and A these are (winograd.h).
+#include "winograd.h"
 
 // A row is `block` lines of all channels, gone through channel by channel: what lies side by side is read at once.
 KERNEL(winograd_lines)(const T* __restrict__ x, T* __restrict__ y, int N, int C, int H, int W, int HP, int WP, int top, int left,
@@ -49,55 +50,6 @@ KERNEL(winograd_planes)(const T* __restrict__ x, T* __restrict__ y, int N, int O
     }
 }
 
-// -- along one axis ------------------------------------------------------------------------------------------------------
-//
-// From and to numbers that lie `s` and `t` apart; they may be the same ones.
-
-DEVICE void image6(const T* x, long long s, T* y, long long t) {
-    const T a = x[0], b = x[s], c = x[2 * s], d = x[3 * s], e = x[4 * s], f = x[5 * s];
-    y[0] = T(4) * a - T(5) * c + e;
-    y[t] = d + e - T(4) * (b + c);
-    y[2 * t] = T(4) * (b - c) - d + e;
-    y[3 * t] = T(2) * (d - b) - c + e;
-    y[4 * t] = T(2) * (b - d) - c + e;
-    y[5 * t] = T(4) * b - T(5) * d + f;
-}
-
-DEVICE void output6(const T* x, long long s, T* y, long long t) {
-    const T a = x[0], b = x[s], c = x[2 * s], d = x[3 * s], e = x[4 * s], f = x[5 * s];
-    y[0] = a + b + c + d + e;
-    y[t] = b - c + T(2) * (d - e);
-    y[2 * t] = b + c + T(4) * (d + e);
-    y[3 * t] = b - c + T(8) * (d - e) + f;
-}
-
-DEVICE void output4_backward(const T* x, long long s, T* y, long long t) {
-    const T a = x[0], b = x[s], c = x[2 * s], d = x[3 * s];
-    y[0] = a;
-    y[t] = a + b + c + d;
-    y[2 * t] = a - b + c - d;
-    y[3 * t] = a + T(2) * b + T(4) * c + T(8) * d;
-    y[4 * t] = a - T(2) * b + T(4) * c - T(8) * d;
-    y[5 * t] = d;
-}
-
-DEVICE void filter3(const T* x, long long s, T* y, long long t) {
-    const T a = x[0] / T(24), b = x[s] / T(12), c = x[2 * s] / T(6), d = x[2 * s];
-    y[0] = T(6) * a;
-    y[t] = T(-4) * a - T(2) * b - c;
-    y[2 * t] = T(-4) * a + T(2) * b - c;
-    y[3 * t] = a + b + c;
-    y[4 * t] = a - b + c;
-    y[5 * t] = d;
-}
-
-DEVICE void filter6_backward(const T* x, long long s, T* y, long long t) {
-    const T a = x[0], b = x[s], c = x[2 * s], d = x[3 * s], e = x[4 * s], f = x[5 * s];
-    y[0] = a / T(4) - (b + c) / T(6) + (d + e) / T(24);
-    y[t] = (c - b) / T(6) + (d - e) / T(12);
-    y[2 * t] = (d + e - b - c) / T(6) + f;
-}
-
 // -- tiles ---------------------------------------------------------------------------------------------------------------
 //
 // Along the lines first, then across them. Tiles are counted through all images; `count` of them from tile `first`.
@@ -108,8 +60,8 @@ KERNEL(winograd_image)(const T* __restrict__ x, T* __restrict__ v, int TH, int T
         const long long tile = first + r, line = (long long)(4 * TW + 2) * C, step = (long long)count * C;
         const T* d = x + (tile / TW / TH * (4 * TH + 2) + 4 * (tile / TW % TH)) * line + 4 * (tile % TW) * C;
         T* to = v + r * C;
-        for (int i = 0; i < 6; ++i) LANES(c, C) image6(d + i * line + c, C, to + 6 * i * step + c, step);
-        for (int j = 0; j < 6; ++j) LANES(c, C) image6(to + j * step + c, 6 * step, to + j * step + c, 6 * step);
+        for (int i = 0; i < 6; ++i) LANES(c, C) image6<T>(d + i * line + c, 0, C, to + 6 * i * step + c, 0, step);
+        for (int j = 0; j < 6; ++j) LANES(c, C) image6<T>(to + j * step + c, 0, 6 * step, to + j * step + c, 0, 6 * step);
     }
 }
 
@@ -119,8 +71,9 @@ KERNEL(winograd_output)(T* __restrict__ m, T* __restrict__ y, int TW, int O, int
         const long long tile = first + r, line = (long long)4 * TW * O, step = (long long)count * O;
         T* to = y + 4 * (tile / TW) * line + 4 * (tile % TW) * O;
         T* from = m + r * O;
-        for (int i = 0; i < 6; ++i) LANES(o, O) output6(from + 6 * i * step + o, step, from + 6 * i * step + o, step);
-        for (int j = 0; j < 4; ++j) LANES(o, O) output6(from + j * step + o, 6 * step, to + (long long)j * O + o, line);
+        for (int i = 0; i < 6; ++i) LANES(o, O) output6<T>(from + 6 * i * step + o, 0, step, from + 6 * i * step + o, 0, step);
+        for (int j = 0; j < 4; ++j)
+            LANES(o, O) output6<T>(from + j * step + o, 0, 6 * step, to + (long long)j * O + o, 0, line);
     }
 }
 
@@ -129,8 +82,9 @@ KERNEL(winograd_output_backward)(const T* __restrict__ y, T* __restrict__ m, int
         const long long tile = first + r, line = (long long)4 * TW * O, step = (long long)count * O;
         const T* from = y + 4 * (tile / TW) * line + 4 * (tile % TW) * O;
         T* to = m + r * O;
-        for (int i = 0; i < 4; ++i) LANES(o, O) output4_backward(from + i * line + o, O, to + 6 * i * step + o, step);
-        for (int j = 0; j < 6; ++j) LANES(o, O) output4_backward(to + j * step + o, 6 * step, to + j * step + o, 6 * step);
+        for (int i = 0; i < 4; ++i) LANES(o, O) output4_backward<T>(from + i * line + o, 0, O, to + 6 * i * step + o, 0, step);
+        for (int j = 0; j < 6; ++j)
+            LANES(o, O) output4_backward<T>(to + j * step + o, 0, 6 * step, to + j * step + o, 0, 6 * step);
     }
 }
 
@@ -143,8 +97,9 @@ KERNEL(winograd_filter)(const T* __restrict__ w, T* __restrict__ u, int C, int O
         const int sign = turned ? -1 : 1;
         const T* g = w + r * inner + (turned ? 8 : 0);
         T* to = u + r * O;
-        for (int i = 0; i < 3; ++i) LANES(o, O) filter3(g + o * outer + 3LL * i * sign, sign, to + 6 * i * step + o, step);
-        for (int j = 0; j < 6; ++j) LANES(o, O) filter3(to + j * step + o, 6 * step, to + j * step + o, 6 * step);
+        for (int i = 0; i < 3; ++i)
+            LANES(o, O) filter3<T>(g + o * outer + 3LL * i * sign, 0, sign, to + 6 * i * step + o, 0, step);
+        for (int j = 0; j < 6; ++j) LANES(o, O) filter3<T>(to + j * step + o, 0, 6 * step, to + j * step + o, 0, 6 * step);
     }
 }
 
@@ -153,7 +108,9 @@ KERNEL(winograd_filter_backward)(T* __restrict__ u, T* __restrict__ w, int C, in
     ROWS(r, C, 36 * (long long)O) {
         const long long step = (long long)C * O;
         T* from = u + r * O;
-        for (int i = 0; i < 6; ++i) LANES(o, O) filter6_backward(from + 6 * i * step + o, step, from + 6 * i * step + o, step);
-        for (int j = 0; j < 3; ++j) LANES(o, O) filter6_backward(from + j * step + o, 6 * step, w + (o * (long long)C + r) * 9 + j, 3);
+        for (int i = 0; i < 6; ++i)
+            LANES(o, O) filter6_backward<T>(from + 6 * i * step + o, 0, step, from + 6 * i * step + o, 0, step);
+        for (int j = 0; j < 3; ++j)
+            LANES(o, O) filter6_backward<T>(from + j * step + o, 0, 6 * step, w + (o * (long long)C + r) * 9 + j, 0, 3);
     }
 }

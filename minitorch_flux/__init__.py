@@ -11,7 +11,8 @@ import importlib
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from . import losses
+from . import array_api, losses
+from .array_api import from_dlpack
 from .autograd import (
     Buffer,
     Param,
@@ -30,11 +31,22 @@ from .autograd import (
     vjp,
     withgradient,
 )
-from .backend import DeviceError, Generator, allow_tf32, free_memory, memory_stats, seed, use_kernels
+from .backend import (
+    DeviceError,
+    Generator,
+    allow_tf32,
+    free_memory,
+    memory_stats,
+    seed,
+    set_workspace_limit,
+    use_kernels,
+    workspace_limit,
+)
 from .backend.threads import num_threads, set_num_threads
 from .nn.attention_layers import MultiHeadAttention
 from .nn.cells import GRUCell, GRUv3Cell, LSTMCell, RNNCell
 from .nn.chain import Chain, activations
+from .nn.checkpoints import Checkpointed, checkpoint
 from .nn.combinations import Maxout, PairwiseFusion, Parallel, SkipConnection
 from .nn.conversions import bf16, f16, f32, f64
 from .nn.convolutions import Conv, CrossCor
@@ -264,7 +276,7 @@ from .optimisers import (
 from .spelling import missing_name, teach
 
 if TYPE_CHECKING:  # imported when first used: training needs files, progress bars and data sets, a layer does not
-    from . import data, models, onnx, schedules
+    from . import data, distributed, models, onnx, schedules
     from .autograd.checker import CheckError, check
     from .capturing import CaptureError, capture
     from .data import DataLoader, onecold, onehot, onehotbatch, splitobs
@@ -281,13 +293,22 @@ if TYPE_CHECKING:  # imported when first used: training needs files, progress ba
     )
     from .inspection import (
         Drawing,
+        Explanation,
         NonFinite,
         Profile,
         Summary,
         Watch,
+        attention_maps,
         draw,
+        explain,
+        feature_maps,
+        filters,
         find_nonfinite,
+        grad_cam,
         profile,
+        saliency,
+        show_heat,
+        show_maps,
         summary,
         watch,
     )
@@ -341,6 +362,7 @@ __all__ = [
     "Chain",
     "CheckError",
     "Checkpoint",
+    "Checkpointed",
     "ClipGrad",
     "ClipNorm",
     "Conv",
@@ -357,6 +379,7 @@ __all__ = [
     "Embedding",
     "EmbeddingBag",
     "Evaluate",
+    "Explanation",
     "FileError",
     "GRUCell",
     "GRUv3",
@@ -431,11 +454,13 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "array_api",
     "array_equal",
     "astype",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
+    "attention_maps",
     "bf16",
     "bias_act",
     "bitwise_and",
@@ -449,6 +474,7 @@ __all__ = [
     "ceil",
     "celu",
     "check",
+    "checkpoint",
     "chunk",
     "clip",
     "concatenate",
@@ -467,6 +493,7 @@ __all__ = [
     "debug",
     "diag",
     "diagonal",
+    "distributed",
     "divide",
     "dot",
     "dot_product_attention",
@@ -481,10 +508,13 @@ __all__ = [
     "exp",
     "exp2",
     "expand_dims",
+    "explain",
     "expm1",
     "f16",
     "f32",
     "f64",
+    "feature_maps",
+    "filters",
     "find_nonfinite",
     "flatten",
     "flip",
@@ -494,12 +524,14 @@ __all__ = [
     "fold",
     "free_memory",
     "freeze",
+    "from_dlpack",
     "gelu",
     "gelu_erf",
     "glorot_normal",
     "glorot_uniform",
     "glu",
     "gpu",
+    "grad_cam",
     "gradient",
     "greater",
     "greater_equal",
@@ -598,6 +630,7 @@ __all__ = [
     "rot90",
     "rrelu",
     "rsqrt",
+    "saliency",
     "save",
     "save_checkpoint",
     "save_torch",
@@ -607,8 +640,11 @@ __all__ = [
     "seed",
     "selu",
     "set_num_threads",
+    "set_workspace_limit",
     "setup",
     "shapes_only",
+    "show_heat",
+    "show_maps",
     "sigmoid",
     "sign",
     "sin",
@@ -667,6 +703,7 @@ __all__ = [
     "watch",
     "where",
     "withgradient",
+    "workspace_limit",
     "xlogy",
     "zero_grad",
     "zeros",
@@ -683,6 +720,7 @@ _LATER = {
     "Drawing": "inspection",
     "EarlyStopping": "training",
     "Evaluate": "training",
+    "Explanation": "inspection",
     "FileError": "files",
     "JSONLog": "training",
     "Layers": "models",
@@ -697,13 +735,20 @@ _LATER = {
     "TrainState": "training",
     "Watch": "inspection",
     "accuracy": "training",
+    "attention_maps": "inspection",
     "capture": "capturing",
     "check": "autograd.checker",
     "confusion_matrix": "training",
     "data": ".",
+    "distributed": ".",
     "draw": "inspection",
+    "einops": ".",
     "evaluate": "training",
+    "explain": "inspection",
+    "feature_maps": "inspection",
+    "filters": "inspection",
     "find_nonfinite": "inspection",
+    "grad_cam": "inspection",
     "load": "files",
     "load_checkpoint": "files",
     "load_torch": "files",
@@ -715,10 +760,14 @@ _LATER = {
     "predict": "training",
     "profile": "inspection",
     "read_torch": "files",
+    "saliency": "inspection",
     "save": "files",
     "save_checkpoint": "files",
     "save_torch": "files",
     "schedules": ".",
+    "show_heat": "inspection",
+    "show_maps": "inspection",
+    "sklearn": ".",
     "splitobs": "data",
     "summary": "inspection",
     "train": "training",

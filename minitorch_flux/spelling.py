@@ -103,6 +103,8 @@ NAMES = {
     "ConstantPad3d": "pad_constant",
     "pad_zeros": "pad",
     "weight_norm": "WeightNorm(layer)",
+    "checkpointed": "checkpoint(layer)",
+    "checkpoint_sequential": "checkpoint(layer) around parts of a Chain",
     "Dropout1d": "Dropout(p, axis=(0, 1))",
     "Dropout2d": "Dropout(p, axis=(0, 1))",
     "Dropout3d": "Dropout(p, axis=(0, 1))",

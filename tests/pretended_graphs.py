@@ -63,6 +63,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        self.memory: list[np.ndarray] = []  # the calls of cuBLAS hold addresses only
         self.broken = False
         Graph.living.add(self)
 
@@ -155,6 +156,8 @@ def allocated(a: Any) -> None:
     """An array was made: in a graph only from a private pool."""
     if state.pool is not None:
         state.pool(a.inner.nbytes)
+        if state.graph is not None:
+            state.graph.memory.append(a.inner)
     elif state.graph is not None:
         raise RuntimeError("memory of the common pool inside a graph: it would be given to others while the graph uses it")
 

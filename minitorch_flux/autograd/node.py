@@ -73,6 +73,15 @@ class Node:
                 )
 
 
+class Resumed:
+    """What ``pull`` returns where the walk is to go on elsewhere: gradients for places of a tape that was made just now."""
+
+    __slots__ = ("grads", "parents")
+
+    def __init__(self, parents: list[Any], grads: list[Any]) -> None:
+        self.parents, self.grads = parents, grads
+
+
 def checksum_of(a: Any) -> int:
     """A checksum of the bytes of an array's elements."""
     host = np.ascontiguousarray(to_device(a, "cpu"))

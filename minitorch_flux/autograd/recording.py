@@ -37,6 +37,13 @@ class _State(threading.local):
     in the places of the arrays (outlines, or the tracers of a captured step), and look at them, or at the clock."""
     pulling: Callable[[Any, Any, bool], Any] | None = None
     """What every step of a backward pass goes through: ``grads = pulling(node, dy, create_graph)``."""
+    arriving: Any = None
+    """What hears of gradients as they arrive at leaves: ``begin(y)`` says whether it follows the backward pass from ``y``, and
+    ``arrived(leaf, g)`` gets the sum at a leaf so far."""
+    checkpoints = 0
+    """How many checkpoints are open (checkpoints.py)."""
+    again = 0
+    """How many of them run for the second time, on a way back."""
 
     def __init__(self) -> None:  # runs once in every thread
         self.before: list[int] = []  # the levels around the scopes that are open, the outermost first
@@ -131,6 +138,11 @@ def is_outlining() -> bool:
 def is_recording() -> bool:
     """True inside a recording scope of this thread: what *automatic* train mode asks."""
     return state.level == RECORDING
+
+
+def is_checkpointing() -> bool:
+    """True inside a checkpoint of this thread: what runs here may run a second time."""
+    return state.checkpoints > 0
 
 
 def current_scope() -> Scope | None:

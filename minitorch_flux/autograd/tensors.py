@@ -177,17 +177,37 @@ class Tensor:
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """What ``numpy.asarray`` gets: the array itself where ``dtype`` and ``copy`` let it be, see ``numpy()``."""
         if self.recorded:
             self._refuse("numpy.asarray")
+        if copy is False and self.device != "cpu":
+            raise ValueError(f"numpy.asarray: an array of a Tensor on {self.device} is a copy, and copy=False forbids one")
         a = self.numpy()
         return np.array(a, dtype, copy=copy) if dtype is not None or copy else a
 
     def __dlpack__(self, **keywords: Any) -> Any:
+        """The memory for another library: ``torch.from_dlpack(t)`` shares it. What ``numpy()`` gives read-only is so here.
+
+        Raises BufferError for a recorded tensor (as PyTorch does), for an axis that runs backwards (PyTorch would end the
+        process) and for a dtype that NumPy or CuPy cannot export.
+        """
         if self.recorded:
-            self._refuse("DLPack")
-        return (self.numpy() if self.device == "cpu" else self.data).__dlpack__(**keywords)
+            raise BufferError(f"DLPack cannot take a recorded Tensor (shape {self.shape}): it would leave the tape. Export "
+                              ".detach() of it, which shares the memory, to be read only")
+        a = self.numpy() if self.device == "cpu" else self.data
+        if not keywords.get("copy") and any(n > 1 and step < 0 for n, step in zip(a.shape, a.strides, strict=True)):
+            raise BufferError(f"DLPack: an axis of this Tensor (shape {a.shape}, strides {a.strides}) runs backwards, which "
+                              "its readers do not take: export .copy() of it")
+        try:
+            return a.__dlpack__(**keywords)
+        except BufferError as error:
+            if "dtypes" not in str(error):
+                raise
+            raise BufferError(f"DLPack: NumPy cannot export {self.dtype}: convert it first, .astype('float32'), or export its "
+                              "bits as integers, .numpy().view('int16')") from error
 
     def __dlpack_device__(self) -> Any:
+        """DLPack's numbers of the device: (1, 0) is the CPU, (2, N) ``"cuda:N"``."""
         return self.data.__dlpack_device__()
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:

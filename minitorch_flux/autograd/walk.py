@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..backend import array_module, as_array, empty_like, is_array, is_whole, refuse_complex
-from .node import Node, TapeError
+from .node import Node, Resumed, TapeError
 from .recording import OFF, RECORDING, at_level, state
 from .tensors import Tensor
 
@@ -69,6 +69,9 @@ def _pull_back(y: Tensor, dy: Any, create_graph: bool, retain: bool, stops: froz
     arrived: dict[Node, list[Any]] = {y.node: [None] * len(y.node.dtypes)}  # per output of a node in the heap
     arrived[y.node][y.output] = dy
     sums = _Sums(create_graph)
+    arriving = state.arriving
+    if arriving is not None and not arriving.begin(y):
+        arriving = None
     heap = [(-y.node.order, y.node)]
     while heap:
         _, node = heapq.heappop(heap)
@@ -82,6 +85,8 @@ def _pull_back(y: Tensor, dy: Any, create_graph: bool, retain: bool, stops: froz
         else:
             grads = pulling(node, g, create_graph)
         parents = node.parents
+        if type(grads) is Resumed:
+            parents, grads = grads.parents, grads.grads
         if not retain:
             node.free()
         for parent, dx in zip(parents, grads, strict=True):
@@ -94,6 +99,8 @@ def _pull_back(y: Tensor, dy: Any, create_graph: bool, retain: bool, stops: froz
             else:
                 dx = _fit(dx, parent.data.dtype)
                 found[parent] = sums.add(parent, found[parent], dx) if parent in found else dx
+                if arriving is not None:
+                    arriving.arrived(parent, found[parent])
                 continue
             if source.order < since:
                 continue

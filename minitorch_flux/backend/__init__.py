@@ -23,6 +23,7 @@ from .outlines import Outline, OutlineError, is_outline, outline_of
 from .outlines import scopes as outline_scopes
 from .precision import allow_tf32, product_dtype, tf32_allowed
 from .tracers import is_unseen
+from .workspaces import set_workspace_limit, too_small, within_limit, workspace_limit, workspace_of
 
 __all__ = [
     "DEFAULT",
@@ -64,7 +65,12 @@ __all__ = [
     "refuse_complex",
     "resolve_rng",
     "seed",
+    "set_workspace_limit",
     "tf32_allowed",
     "to_device",
+    "too_small",
     "use_kernels",
+    "within_limit",
+    "workspace_limit",
+    "workspace_of",
 ]

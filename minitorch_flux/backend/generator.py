@@ -26,7 +26,8 @@ from __future__ import annotations
 import operator
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,38 @@ from .tracers import state as tracing
 
 # One lock for all generators, held for an addition: a generator is two integers and copies as such.
 _lock = threading.Lock()
+
+
+class _Draws(threading.local):
+    again: Iterator[tuple[int, int]] | None = None  # what is drawn here was drawn before
+
+    def __init__(self) -> None:  # runs once in every thread
+        self.notes: list[list[tuple[int, int]]] = []
+
+
+_draws = _Draws()
+
+
+@contextmanager
+def noting_draws() -> Iterator[list[tuple[int, int]]]:
+    """``with noting_draws() as draws:`` what this thread's bulk draws in the body reserve, of whichever generator."""
+    notes: list[tuple[int, int]] = []
+    _draws.notes.append(notes)
+    try:
+        yield notes
+    finally:
+        _draws.notes = [kept for kept in _draws.notes if kept is not notes]
+
+
+@contextmanager
+def drawing_again(draws: Sequence[tuple[int, int]]) -> Iterator[None]:
+    """``with drawing_again(draws):`` the body draws, in this thread, what was noted, and no generator moves."""
+    before, _draws.again = _draws.again, iter(draws)
+    notes, _draws.notes = _draws.notes, []
+    try:
+        yield
+    finally:
+        _draws.again, _draws.notes = before, notes
 
 
 def _uint64(value: Any, name: str) -> int:
@@ -73,9 +106,18 @@ class Generator:
 
     def reserve(self, blocks: int) -> tuple[int, int]:
         """``(key, counter)`` of the next ``blocks`` blocks of four words, which are this call's."""
-        if stand_ins.count and tracing.recorder is not None:
-            return tracing.recorder.reserve(self, blocks)
-        return self._take(blocks)
+        if _draws.again is not None:
+            place = next(_draws.again, None)
+            if place is None:
+                raise RuntimeError("checkpoint: the second run, on the way back, draws more random numbers than the first one; "
+                                   "what is inside must do the same both times")
+        elif stand_ins.count and tracing.recorder is not None:
+            place = tracing.recorder.reserve(self, blocks)
+        else:
+            place = self._take(blocks)
+        for notes in _draws.notes:
+            notes.append(place)
+        return place
 
     def _take(self, blocks: int) -> tuple[int, int]:
         with _lock:
@@ -152,6 +194,8 @@ def resolve_rng(rng: Any = None, like: Array | None = None) -> Generator:
     if isinstance(rng, Generator):
         return rng
     if isinstance(rng, np.random.Generator):
+        if _draws.again is not None:
+            return Generator(0)
         refuse_capture("a draw from a numpy.random.Generator", "give rng= a flux.Generator(seed), which draws anew each time")
         if like is not None and device_of(like) != "cpu":
             raise DeviceError(

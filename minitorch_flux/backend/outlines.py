@@ -27,6 +27,7 @@ class _Own(threading.local):
     scopes = 0
     only_shapes = False
     account: Account | None = None  # where the bytes of new outlines are booked
+    told: Callable[[Any, Any], None] | None = None  # of an outline, and of one with the same numbers in the same order
 
 
 own = _Own()
@@ -207,7 +208,7 @@ class Outline(NDArrayOperatorsMixin):
 
     def astype(self, dtype: Any, *_: Any, copy: bool = True, **__: Any) -> Outline:
         """The outline of another dtype."""
-        return Outline(self.shape, dtype) if copy or self.dtype != dtype else self
+        return _told(self, Outline(self.shape, dtype)) if copy or self.dtype != dtype else self
 
     def reshape(self, *shape: Any, **_: Any) -> Outline:
         """The outline of another shape; one size may be -1."""
@@ -219,15 +220,15 @@ class Outline(NDArrayOperatorsMixin):
         if math.prod(sizes) != self.size or min(sizes, default=0) < 0:
             raise ValueError(f"cannot reshape array of size {self.size} into shape {shape}")
         if self.steps is None:
-            return self._view(sizes)
+            return _told(self, self._view(sizes))
         if [n for n in sizes if n != 1] != [n for n in self.shape if n != 1]:
-            return Outline(sizes, self.dtype)  # a copy; NumPy finds a view for some more
+            return _told(self, Outline(sizes, self.dtype))  # a copy; NumPy finds a view for some more
         steps = iter([step for step, n in zip(self.steps, self.shape, strict=True) if n != 1])
-        return self._view(sizes, None, tuple(0 if n == 1 else next(steps) for n in sizes))
+        return _told(self, self._view(sizes, None, tuple(0 if n == 1 else next(steps) for n in sizes)))
 
     def copy(self, *_: Any, **__: Any) -> Outline:
         """Another outline of the same shape and dtype."""
-        return Outline(self.shape, self.dtype)
+        return _told(self, Outline(self.shape, self.dtype))
 
     def ravel(self, *_: Any) -> Outline:
         """The outline with all axes made one."""
@@ -235,7 +236,7 @@ class Outline(NDArrayOperatorsMixin):
 
     def flatten(self, *_: Any) -> Outline:
         """A copy with all axes made one."""
-        return Outline(self.size, self.dtype)
+        return _told(self, Outline(self.size, self.dtype))
 
     def fill(self, value: Any) -> None:
         """Does nothing."""
@@ -251,6 +252,13 @@ class Outline(NDArrayOperatorsMixin):
         if dtype and np.dtype(dtype[0]).itemsize != self.itemsize:
             raise OutlineError("a view with a dtype of another size")
         return self._view(self.shape, dtype[0] if dtype else None, self.steps)
+
+
+def _told(x: Outline, y: Outline) -> Outline:
+    """``y``, which has the numbers of ``x``; who wants to know is told so."""
+    if own.told is not None:
+        own.told(x, y)
+    return y
 
 
 def is_outline(x: Any) -> bool:

@@ -14,7 +14,8 @@ import functools
 import operator
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,16 @@ def refuse_capture(what: str, remedy: str) -> None:
     """Raise CaptureError where this thread captures a step: ``what`` would happen once and never again."""
     if state.recorder is not None:
         state.recorder.refuse(f"{what} inside a captured step would happen once and not at the replays: {remedy}")
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """What is computed inside is the same at every replay, as the arithmetic of shapes is: it is not written down."""
+    before, state.recorder = state.recorder, None
+    try:
+        yield
+    finally:
+        state.recorder = before
 
 
 def _refusal(what: str, function: Callable[..., Any]) -> Any:

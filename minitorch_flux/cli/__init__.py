@@ -1,4 +1,4 @@
-"""The command: ``minitorch-flux train | summary | kernels | emulate | info``, also ``python -m minitorch_flux``."""
+"""The command: ``minitorch-flux train | summary | kernels | emulate | bench | info``, also ``python -m minitorch_flux``."""
 
 from .program import main
 

@@ -12,11 +12,15 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..distributed import DistributedError, launched, rank
+from ..distributed import abort as end_all
+from ..distributed import init as join
 from .recipes import DATASETS, MODELS, OPTIMISERS
 
 
@@ -130,6 +134,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_summary(commands)
     _add_kernels(commands)
     _add_emulate(commands)
+    commands.add_parser("bench", add_help=False, help="measure speed and memory beside PyTorch and JAX, "
+                        "where installed; its own arguments: bench --help")
     commands.add_parser("info", help="what this machine has for it, and what to install for what is missing",
                         description="What this machine has, and what to install for what is missing.")
     return parser
@@ -175,6 +181,11 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["bench"]:  # it has a parser of its own
+        from .bench import run_bench
+
+        return run_bench(given[1:])
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -209,6 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     code: Any = 0
     try:
+        if launched():
+            join()
         code = _run(argv)
         sys.stdout.flush()
     except WrongInput as error:
@@ -220,12 +233,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has left: nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
-    except OSError as error:  # a full disk, a folder that has gone
+    except (OSError, DistributedError, ImportError) as error:  # a full disk, ranks that do not fit, a missing package
         code = _say(error, 1)
+    if code:
+        end_all(code)  # the other ranks would wait for this one
     return code
 
 
 def _say(error: object, code: int) -> int:
     text = " ".join(str(error).split())
+    if launched() and rank():
+        time.sleep(0.5)  # what all ranks find, rank 0 says
+        text = f"rank {rank()}: {text}"
     print(f"minitorch-flux: {'error: ' if code < 128 else ''}{text}", file=sys.stderr, flush=True)
     return code

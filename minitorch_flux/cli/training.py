@@ -16,6 +16,8 @@ from ..autograd import shapes_only, withgradient
 from ..backend import DeviceError, default_generator, seed, to_device
 from ..backend.threads import num_threads
 from ..data import DataLoader, ImageDataset, random_crop, random_flip
+from ..distributed import DistributedLoader, Group, sync_batch_norms
+from ..distributed import init as join
 from ..files import FileError, load_checkpoint, save
 from ..losses import logitcrossentropy
 from ..nn.module import named_parameters
@@ -72,9 +74,13 @@ class Run:
             raise WrongInput(f"--model {settings.model}: not for the {h} x {w} pixels of {images.name}: {error}") from None
         seed(settings.seed)
         self.model = build(images.shape, len(images.classes)).to(device)
+        self.group = join()
+        self.loader = DataLoader(images.train, settings.batch, shuffle=True)
+        if self.group.size > 1:
+            sync_batch_norms(self.model)
+            self.loader = DistributedLoader(images.train, settings.batch, shuffle=True)
         optimiser = OPTIMISERS[settings.optimiser]
         self.opt = setup(optimiser.make(settings.lr), self.model)
-        self.loader = DataLoader(images.train, settings.batch, shuffle=True)
 
     @property
     def parameters(self) -> int:
@@ -95,20 +101,17 @@ class Run:
         y_hat = model(self.prepare(x))
         return logitcrossentropy(y_hat, labels), {"accuracy": accuracy(y_hat, labels)}
 
-    def test_batches(self) -> Iterator[tuple[Any, Any]]:
-        """The test images in their order."""
-        for x, y in DataLoader(self.images.test, 500):
-            yield self.prepare(x), to_device(y, self.device)
-
     def scores(self) -> np.ndarray:
         """The model's logits (N, classes) for the test images."""
-        outputs = [to_device(self.model(x).data, "cpu") for x, _ in self.test_batches()]
+        outputs = [to_device(self.model(x).data, "cpu") for x, _ in TestBatches(self, Group())]
         return np.concatenate(outputs)
 
     def build_kernels(self) -> None:
         """Compile what a step needs, all files at a time, before the clock of the first epoch runs; changes nothing."""
         if self.device != "cpu":
             return
+        if self.group.rank:  # rank 0 builds them for all
+            self.group.barrier("the building of the kernels")
         rng = default_generator()
         before = rng.state_dict()
         model = MODELS[self.settings.model](self.images.shape, len(self.images.classes))
@@ -122,13 +125,15 @@ class Run:
         said: list[int] = []
 
         def notice(n: int) -> None:
-            if not said:
+            if not said and self.group.rank == 0:
                 print("building the kernels, once for this machine ...", flush=True)
             said.append(n)
 
         with np.errstate(all="ignore"):
             build_ahead(work, notice)
         rng.load_state_dict(before)
+        if self.group.rank == 0:
+            self.group.barrier("the building of the kernels")
 
     def train(self, out: Path, stopper: StopOnSignal, resume: Path | None) -> TrainState:
         """Train, or go on training."""
@@ -136,7 +141,7 @@ class Run:
         steps = len(self.loader) * settings.epochs
         callbacks = [
             Schedule(OneCycle(settings.lr, steps, pct_start=0.25)),
-            Evaluate(lambda m: evaluate(m, self.test_batches(), loss=logitcrossentropy, accuracy=accuracy), "test_"),
+            Evaluate(lambda m: evaluate(m, TestBatches(self, self.group), loss=logitcrossentropy, accuracy=accuracy), "test_"),
             StopOnNonFinite(),
             CSVLog(out / "log.csv"),
             stopper,
@@ -146,6 +151,20 @@ class Run:
         with np.errstate(all="ignore"):  # a run that diverges is stopped with a message of its own
             return train(self.loss, self.model, self.loader, self.opt, epochs=settings.epochs, callbacks=callbacks,
                          resume=resume)
+
+
+class TestBatches:
+    """The test images in their order, each rank's share of them."""
+
+    __test__ = False  # for pytest
+
+    def __init__(self, run: Run, group: Group) -> None:
+        self.run, self.group = run, group
+        self.loader = DistributedLoader(run.images.test, 500, group=group)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for x, y in self.loader:
+            yield self.run.prepare(x), to_device(y, self.run.device)
 
 
 def run_training(arguments: argparse.Namespace) -> int:
@@ -161,8 +180,11 @@ def run_training(arguments: argparse.Namespace) -> int:
     images = _wrong(recipe.load)
     settings = saved or _new_settings(arguments, recipe, images)
     run = Run(settings, recipe, images, device)
-    out = make_folder(arguments.out, settings, None if resume is None else resume.parent)
-    _announce(run)
+    first = run.group.rank == 0
+    made = make_folder(arguments.out, settings, None if resume is None else resume.parent) if first else None
+    out = Path(run.group.gather(None if made is None else str(made), "the folder of the results")[0])
+    if first:
+        _announce(run)
     try:
         run.build_kernels()
     except KeyboardInterrupt:
@@ -176,13 +198,15 @@ def run_training(arguments: argparse.Namespace) -> int:
         if resume is None:
             raise
         raise WrongInput(f"--resume {arguments.resume}: {error}") from None
+    if stopper.received is not None and not first:
+        return 128 + stopper.received
     if stopper.received is not None:
         print(f"saved; go on with: {called_as()} train --resume {shlex.quote(str(out))}"
               + (f" --device {device}" if device != "cpu" else ""))
         return 128 + stopper.received
     if state.stop:
         raise Failure(f"the training has diverged ({state.stop}); try a lower learning rate than --lr {settings.lr:g}")
-    return _finish(run, state, out)
+    return _finish(run, state, out) if first else 0
 
 
 def _finish(run: Run, state: TrainState, out: Path) -> int:
@@ -221,10 +245,11 @@ def _announce(run: Run) -> None:
     print(f"{images.name}: {n:,} training and {m:,} test images of {size}, {len(images.classes)} classes")
     print(f"{s.model}: {run.parameters:,} parameters; {s.optimiser}, one cycle up to {s.lr:g}; batches of {s.batch}, "
           f"{_plural(s.epochs, 'epoch')}, seed {s.seed}")
+    ranks = f"{run.group.size} ranks, each with " if run.group.size > 1 else ""
     if run.device == "cpu":
-        print(f"cpu, {num_threads()} threads, {_kernels()}", flush=True)
+        print(f"cpu, {ranks}{_plural(num_threads(), 'thread')}, {_kernels()}", flush=True)
     else:
-        print(run.device, flush=True)
+        print(f"{ranks}{run.device}", flush=True)
 
 
 def _kernels() -> str:

@@ -71,11 +71,16 @@ class DataLoader:
             raise ValueError("DataLoader: prefetch= is for data in the host's memory, and a GPU prepares its batches "
                              "while the host goes on anyway; leave it 0")
         self.rng, self.collate = rng, collate
+        self.share = (0, 1)  # which part of every batch, of how many
         self._place = _Place()
 
     def __len__(self) -> int:
         full, rest = divmod(self.nobs, self.batchsize)
         return full + (self.partial and rest > 0)
+
+    def length(self, i: int) -> int:
+        """The number of observations in batch ``i`` of an epoch."""
+        return min(self.batchsize, self.nobs - i * self.batchsize)
 
     @property
     def epoch(self) -> int:
@@ -163,7 +168,7 @@ class DataLoader:
         options += ["shuffle=True"] if self.shuffle else []
         options += [] if self.partial else ["partial=False"]
         options += [f"prefetch={self.prefetch}"] if self.prefetch else []
-        return f"DataLoader({self.nobs} observations, {', '.join(options)})  # {len(self)} batches"
+        return f"{type(self).__name__}({self.nobs} observations, {', '.join(options)})  # {len(self)} batches"
 
 
 @dataclass
@@ -181,7 +186,7 @@ class _Pass:
     """The iterator of one epoch."""
 
     def __init__(self, loader: DataLoader, place: _Place, order: np.ndarray | None) -> None:
-        fetch = _fetcher(loader.data, order, loader.batchsize, loader.nobs, loader.collate)
+        fetch = _fetcher(loader.data, order, loader.batchsize, loader.nobs, loader.collate, loader.share)
         self._place, self._count = place, len(loader)
         self._next = lambda: fetch(place.position)
         if loader.prefetch and place.position < self._count:
@@ -208,11 +213,14 @@ class _Pass:
         return batch
 
 
-def _fetcher(data: Any, order: np.ndarray | None, batchsize: int, nobs: int, collate: Any) -> Callable[[int], Any]:
+def _fetcher(data: Any, order: np.ndarray | None, batchsize: int, nobs: int, collate: Any,
+             share: tuple[int, int]) -> Callable[[int], Any]:
     """The function that makes batch ``i``; it must not hold the iterator, whose death ends the prefetching thread."""
 
     def fetch(i: int) -> Any:
-        first, last = i * batchsize, min((i + 1) * batchsize, nobs)
+        begin, length = i * batchsize, min(batchsize, nobs - i * batchsize)
+        part, parts = share  # the first parts are one longer where it does not come out even
+        first, last = (begin + p * (length // parts) + min(p, length % parts) for p in (part, part + 1))
         try:
             if collate is None:
                 return take(data, slice(first, last) if order is None else order[first:last])

@@ -37,7 +37,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         return _unpack(metadata[CHECKPOINT], arrays)
     except (KeyError, TypeError, RecursionError) as error:
-        raise FileError(f"{path}: a damaged checkpoint (no array {error})") from None
+        raise FileError(f"{path}: a damaged checkpoint (no array {str(error)[:80]})") from None
 
 
 def _pack(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

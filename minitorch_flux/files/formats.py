@@ -22,6 +22,11 @@ VERSION = 1
 OURS = "minitorch_flux"  # the entry of a safetensors header with our version and metadata (one: their order is random)
 METADATA = "__metadata__"  # the entry of an npz file with the same
 KINDS = "fiub"
+WIDENED_TYPES = {
+    "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+"""The floats of safetensors that NumPy has not, under PyTorch's names."""
 
 
 class FileError(ValueError):
@@ -112,7 +117,7 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     """``(arrays, metadata)`` of a .safetensors or .npz file, of this library or another.
 
     Raises FileError for a truncated, damaged or foreign file, FileNotFoundError where there is none. Nothing is ever
-    unpickled. bfloat16 arrays come as float32, which holds them exactly.
+    unpickled. bfloat16 and 8-bit floats come as float32, which holds them exactly.
     """
     path = Path(path)
     reader: Callable[[Path], tuple[dict[str, np.ndarray], str | bytes | None]]
@@ -127,8 +132,8 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     try:
         header = json.loads(text)
         version, metadata = int(header["version"]), header["metadata"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FileError(f"{path}: damaged metadata ({error})") from None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise FileError(f"{path}: damaged metadata ({str(error)[:300]})") from None
     if version > VERSION:
         raise FileError(f"{path}: written in format version {version}, this library reads up to {VERSION}; update it")
     if not isinstance(metadata, dict):
@@ -144,27 +149,30 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
             arrays = {}
             for name in f.keys():  # noqa: SIM118
                 dtype = f.get_slice(name).get_dtype()
-                if dtype == "BF16":
-                    arrays[name] = _read_bfloat16(path, name)
+                if dtype in WIDENED_TYPES:
+                    arrays[name] = _read_widened(path, name, WIDENED_TYPES[dtype])
                     continue
                 try:
                     arrays[name] = f.get_tensor(name)
                 except (TypeError, AttributeError):  # what NumPy has no name for
-                    raise FileError(f"{path}: {name} has the dtype {dtype}, which NumPy does not have") from None
+                    raise FileError(f"{path}: {name[:80]} has the dtype {dtype}, which NumPy does not have") from None
             return arrays, (f.metadata() or {}).get(OURS)
     except SafetensorError as error:
-        raise FileError(f"{path}: not a whole safetensors file ({error})") from None
+        raise FileError(f"{path}: not a whole safetensors file ({str(error)[:300]})") from None
 
 
-def _read_bfloat16(path: Path, name: str) -> np.ndarray:
-    """One array of a file that has passed safetensors' checks: the upper halves of float32 numbers."""
+def _read_widened(path: Path, name: str, dtype: str) -> np.ndarray:
+    """One array of a file that has passed safetensors' checks, as float32."""
+    from .torch_storages import WIDENED
+
+    kind, widen = WIDENED[dtype]
     with path.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
         entry = json.loads(f.read(length))[name]
         first, last = entry["data_offsets"]
         f.seek(8 + length + first)
-        halves = np.frombuffer(f.read(last - first), "<u2")
-    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+        numbers = np.frombuffer(f.read(last - first), f"<{kind}")
+    return widen(numbers).reshape(entry["shape"])
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], bytes | None]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .formats import FileError
 from .npz import reading_archive
+from .torch_numbers import complex_number, counter, number_type, raw, scalar
 from .torch_pickles import DEPTH, Callee, Stream, checked_key, read_pickle
 from .torch_storages import PLAIN, SIZES, STORAGES, UNTYPED, WIDENED, Storage, Storages, View, checked_view
 
@@ -31,6 +32,7 @@ def read_torch(path: str | Path) -> Any:
 
     Reads the zip format and the legacy one. Parameters are arrays like other tensors, dtypes and devices strings; bfloat16
     and 8-bit floats come as float32, complex32 as complex64, which hold them exactly. Tensors that share memory do so here.
+    A Counter is a dict, NumPy's scalars are Python's numbers.
 
     Nothing is unpickled: FileError names what else the file asks for, and says what is wrong with a damaged one.
     FileNotFoundError where there is none.
@@ -241,6 +243,11 @@ def _names() -> dict[tuple[str, str], Any]:
         callee("collections", "OrderedDict", _ordered_dict),
         callee("torch", "Size", _size),
         callee("torch", "device", _device),
+        callee("collections", "Counter", counter),
+        *[callee(module, "complex", complex_number) for module in ("__builtin__", "builtins")],
+        *[callee(f"numpy.{core}.multiarray", "scalar", scalar) for core in ("core", "_core")],
+        callee("numpy", "dtype", number_type),
+        callee("_codecs", "encode", raw),
         *[((module, name), _Kind(name, dtype)) for module in ("torch", "torch.cuda") for name, dtype in STORAGES.items()],
         (("torch.storage", "UntypedStorage"), _Kind("UntypedStorage", UNTYPED)),
         (("torch", "Tensor"), _Kind("Tensor")),
@@ -265,7 +272,7 @@ class _Finish:
         return self.finish(tree, 0).value
 
     def finish(self, x: Any, depth: int) -> _Finished:
-        if x is None or type(x) in (bool, int, float, str):
+        if x is None or type(x) in (bool, int, float, complex, str):
             return _Finished(x, 1, 0)
         if isinstance(x, _DType):
             return _Finished(str(x), 1, 0)

@@ -26,6 +26,8 @@ from .torch_names import (
 NESTS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """The names under which training programs put a state dict into a larger file, the likeliest first."""
 LINES = 12  # of each kind, in a report or an error
+COUNTERS = (*IGNORED, "_extra_state", "n_averaged")
+"""Last parts of names that PyTorch saves and that mean nothing here."""
 
 
 @dataclass
@@ -94,7 +96,7 @@ def load_torch(
     flat = _renamed(_arrays(state), rename)
     if not ordered:
         flat = dict(sorted(flat.items(), key=lambda entry: numbered(entry[0])))
-    arrays = {name: a for name, a in flat.items() if not isinstance(a, str)}
+    arrays = {name: a for name, a in flat.items() if not isinstance(a, str) and name.rpartition(".")[2] not in COUNTERS}
     opened: list[str] = []
 
     def leave_open(path: str, _: Any) -> tuple[()]:
@@ -104,11 +106,11 @@ def load_torch(
     own = {path: t.shape for path, t in tensors_by_path(model, leave_open).items()}
     theirs = {name: a.shape for name, a in arrays.items()}
     if opened:
-        return _load_open(model, own, arrays, opened, strict and not partial, found)
+        return _load_open(model, own, flat, arrays, opened, strict and not partial, found)
     same = {path: id(t) for path, t in tensors_by_path(model).items()}
     plan = _plan(own, theirs, same, by_hand=rename is not None, ordered=ordered or is_numbered(theirs))
     report = _report(plan, own, flat, arrays, same, found)
-    _check(report, own, theirs, strict and not partial, partial)
+    _check(report, own, theirs, flat, strict and not partial, partial)
     values = {}
     for path, keys in report.used.items():
         value = arrays[keys[0]] if len(keys) == 1 else arrays[keys[0]] + arrays[keys[1]].reshape(arrays[keys[0]].shape)
@@ -222,8 +224,7 @@ def _report(
     taken = {key for keys in plan.used.values() for key in keys} | set(plan.misshapen.values())
     report = LoadReport(plan.how, key, plan.used)
     for name in flat:
-        last = name.rpartition(".")[2]
-        if last in IGNORED or last == "_extra_state":
+        if name.rpartition(".")[2] in COUNTERS:
             report.ignored.append(name)
         elif name not in taken:
             report.unused.append(name)
@@ -235,10 +236,13 @@ def _report(
     return report
 
 
-def _check(report: LoadReport, own: dict[str, Shape], theirs: dict[str, Shape], strict: bool, partial: bool) -> None:
+def _check(
+    report: LoadReport, own: dict[str, Shape], theirs: dict[str, Shape], flat: dict[str, Any], strict: bool, partial: bool
+) -> None:
     problems = [] if partial else [f"{k}: shape {a}, the model has {b}" for k, (a, b) in report.misshapen.items()]
     if strict:
-        problems += [f"{k}: missing" for k in report.missing] + [f"{k}: unused{_hint(k, own)}" for k in report.unused]
+        problems += [f"{k}: missing" for k in report.missing]
+        problems += [f"{k}: unused{f' ({flat[k]})' if isinstance(flat[k], str) else _hint(k, own)}" for k in report.unused]
     if problems:
         more = [f"... and {len(problems) - LINES} more"] if len(problems) > LINES else []
         if report.how != "names" or len(report.used) * 2 < len(own):
@@ -275,15 +279,18 @@ def _difference(own: dict[str, Shape], theirs: dict[str, Shape]) -> str:
 
 
 def _load_open(
-    model: Any, own: dict[str, Shape], arrays: dict[str, Any], opened: list[str], strict: bool, key: str
+    model: Any, own: dict[str, Shape], flat: dict[str, Any], arrays: dict[str, Any], opened: list[str], strict: bool, key: str
 ) -> LoadReport:
     """Into a model that has layers whose sizes the arrays will tell: by names alone."""
     starts = {f"{path}." if path else "": path for path in opened}
     names = {**own, **{f"{start}{name}": () for start in starts for key in arrays for name in [key.rpartition(".")[2]]}}
     prefix = best_prefix(names, {key: () for key in arrays})
     keys = {k.removeprefix(prefix): k for k in arrays}
+    ignored = [k for k in flat if k.rpartition(".")[2] in COUNTERS]
+    words = [k for k in flat if k not in arrays and k not in ignored]
+    if words and strict:
+        raise StateError(f"load_torch: {words[0]}: unused ({flat[words[0]]})")
     result = load_state_dict(model, {name: arrays[k] for name, k in keys.items()}, strict)
-    ignored = [k for k in arrays if k.rpartition(".")[2] in IGNORED]
-    unused = [keys[name] for name in result["unexpected"]]
-    used: dict[str, tuple[str, ...]] = {name: (k,) for name, k in keys.items() if k not in ignored and k not in unused}
+    unused = [keys[name] for name in result["unexpected"]] + words
+    used: dict[str, tuple[str, ...]] = {name: (k,) for name, k in keys.items() if k not in unused}
     return LoadReport("names", key, used, unused, result["missing"], ignored=ignored)

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
+from .torch_numbers import NumberType
+
 OPERATIONS = 10_000_000
 """So many instructions may one file have: some 300,000 tensors."""
 DEPTH = 100
@@ -147,7 +149,8 @@ class _Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("its pickle asks for a name that is no text")
         if (module, name) not in self.names:
-            whole = "; it looks like a whole model, save its state_dict() instead" if module == "__main__" else ""
+            model = module == "__main__" or module.startswith("torch.nn.modules.")
+            whole = "; it looks like a whole model, save its state_dict() instead" if model else ""
             raise ValueError(f"its pickle asks for {module[:NAME]}.{name[:NAME]}, which is refused: {ONLY}{whole}")
         self.stack.append(self.names[module, name])
 
@@ -161,8 +164,12 @@ class _Machine:
             raise ValueError(f"its pickle gives {len(arguments)} arguments to {callee.name}") from None
 
     def build(self) -> None:
-        self.pop()  # the attributes of an ordered dict: the versions of PyTorch's layers
-        self.top(dict)
+        state, value = self.pop(), self.pop()
+        self.stack.append(value)
+        if isinstance(value, NumberType):
+            value.build(state)
+        else:
+            self.top(dict)  # the state: attributes of an ordered dict, the versions of PyTorch's layers
 
 
 def checked_key(key: Any) -> Any:

@@ -17,6 +17,7 @@ ACROSS, DOWN = 28.0, 22.0  # gaps
 MARGIN, HEAD = 12.0, 22.0  # inside the frame of a group, and for its name
 CHARACTER, LINE = 6.8, 15.5  # of the text in a box
 SMALL = 5.9  # character of the second line
+BOLD = 1.2  # how much wider a bold one is
 Points = list[tuple[float, float]]
 
 
@@ -75,7 +76,8 @@ def size_of(vertex: Vertex) -> tuple[float, float]:
     if is_small(vertex):
         return 22.0, 22.0
     lines = lines_of(vertex)
-    width = max(CHARACTER * len(lines[0]), SMALL * len(lines[1]) if len(lines) > 1 else 0)
+    bold = len(lines[0].partition("  ")[2].partition("(")[0] or lines[0].partition("(")[0])
+    width = max(CHARACTER * len(lines[0]) + BOLD * bold, SMALL * len(lines[1]) if len(lines) > 1 else 0)
     return max(width + 24, 74.0), 10 + LINE * len(lines)
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from .layers_layout import spread
+
 Points = Sequence[tuple[int, float]]
 Panel = tuple[str, Mapping[str, Points], bool]  # the title, the lines, whether the axis is logarithmic
 
@@ -81,13 +83,9 @@ def _names(ends: list[tuple[float, str, str]], x: float, top: float, bottom: flo
     room = int((bottom - top) / APART) + 1
     if len(ends) > room:
         ends = ends[:: -(-len(ends) // room)]
-    places = [y for y, _, _ in ends]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + APART)
-    shift = max(0.0, places[-1] - bottom)
-    places = [y - shift for y in places]
-    for i in range(len(places) - 2, -1, -1):
-        places[i] = min(places[i], places[i + 1] - APART)
+    places = spread([y for y, _, _ in ends], [1.0] * len(ends), [APART] * (len(ends) - 1))
+    for i in range(len(places) - 1, -1, -1):
+        places[i] = min(places[i], bottom if i == len(places) - 1 else places[i + 1] - APART)
     return [f'<text x="{x:.1f}" y="{y + 3.5:.1f}" style="fill:{colour}">{escape(_short(name))}</text>'
             for y, (_, name, colour) in zip(places, ends, strict=True)]
 

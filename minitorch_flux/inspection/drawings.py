@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from . import graph_texts, svgs
 from .followers import Place
 from .graphs import Graph, Vertex, graph_of_call, graph_of_tape, kind_of
 from .summaries import inputs_of
+from .writing import write
 
 ENGINES = ("auto", "own", "graphviz")
 
@@ -68,18 +68,10 @@ class Drawing:
 
     def save(self, path: Any, engine: str = "own") -> None:
         """Write a file: .svg a picture, .dot or .gv Graphviz's language, .mmd or .md Mermaid."""
-        path = Path(path)
-        if path.suffix == ".svg":
-            text = self.svg(engine)
-        elif path.suffix in (".dot", ".gv"):
-            text = self.dot()
-        elif path.suffix == ".mmd":
-            text = self.mermaid()
-        elif path.suffix == ".md":
-            text = f"```mermaid\n{self.mermaid()}\n```\n"
-        else:
-            raise ValueError(f"draw: the file's name ends in .svg, .dot, .gv, .mmd or .md, got {path.name!r}")
-        path.write_text(text, encoding="utf-8")
+        write(path, "draw", {
+            ".svg": lambda: self.svg(engine), ".dot": self.dot, ".gv": self.dot, ".mmd": self.mermaid,
+            ".md": lambda: f"```mermaid\n{self.mermaid()}\n```\n",
+        })  # fmt: skip
 
     def _repr_svg_(self) -> str:
         return self.svg()

@@ -144,7 +144,10 @@ class DryStep(Follower):
         result = operation.forward(*arrays, **static)
         outputs = [a for a in (result if isinstance(result, tuple | list) else [result]) if hasattr(a, "size")]
         n = flops(operation.name, arrays, static, outputs)
-        self.sizes_of(self.here.path).flops += n
+        if state.again:  # of a checkpoint, on the way back
+            self.sizes_of(self.here.path).backward_flops += n
+        else:
+            self.sizes_of(self.here.path).flops += n
         self.calls[id(static)] = (static, self.here, operation.name, n)
         return arrays, result
 

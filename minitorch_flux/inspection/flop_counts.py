@@ -162,6 +162,18 @@ def softmax(inputs: Arrays, static: dict[str, Any], outputs: Arrays) -> int:
     return 5 * inputs[0].size
 
 
+@_counts("logitcrossentropy", "logitbinarycrossentropy")
+def crossentropy(inputs: Arrays, static: dict[str, Any], outputs: Arrays) -> int:
+    """7 for each logit: 5 of the softmax, the product with the target and its sum."""
+    return 7 * inputs[0].size
+
+
+@_counts("mse")
+def squared_error(inputs: Arrays, static: dict[str, Any], outputs: Arrays) -> int:
+    """3 for each element: difference, square, sum."""
+    return 3 * inputs[0].size
+
+
 @_counts("batch_norm", "group_norm")
 def statistics_norm(inputs: Arrays, static: dict[str, Any], outputs: Arrays) -> int:
     """8 for each input: mean 1, variance 3, shift and scale 2, weight and bias 2; 1 more with an activation."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..autograd.recording import state
 from ..nn import printing
 from ..nn.containers import Container
 from ..nn.module import Module, walk
@@ -74,6 +75,8 @@ class Follower:
 
     def called(self, path: str, layer: Any, call: Any, *args: Any, **keywords: Any) -> Any:
         """The result of ``call``, with notices before and after it."""
+        if state.again:  # a checkpoint's second run is part of a backward pass
+            return call(*args, **keywords)
         before, output = self.here, None
         self.enter(path, layer)
         try:

@@ -112,6 +112,9 @@ class _Recorder(Follower):
     def maker(self, array: Any) -> Vertex | None:
         """What made an array, or the one that it is a view of; None for parameters and constants."""
         found = self.makers.get(id(array)) or self.makers.get(id(getattr(array, "base", None)))
+        if found is None and array.dtype.kind in "iu":  # indices that were brought into another dtype on the way
+            same = [made for made in self.makers.values() if made[1].dtype.kind in "iu" and made[1].shape == array.shape]
+            found = same[-1] if same else None
         return found[0] if found else None
 
     def through(self, operation: Any, inputs: Any, arrays: Any, static: dict[str, Any]) -> tuple[Any, Any]:
@@ -121,7 +124,7 @@ class _Recorder(Follower):
         result = operation.forward(*arrays, **static)
         several = operation.residuals or operation.outputs != 1
         outputs = list(result[: operation.outputs] if several else [result])
-        sources = [(vertex, tuple(a.shape)) for a in arrays if (vertex := self.maker(a)) is not None]
+        sources = [(vertex, tuple(a.shape)) for a in arrays if is_array(a) and (vertex := self.maker(a)) is not None]
         parameters = [f"{self.names[id(x)]} {in_shape(x.shape)}" for x in inputs if id(x) in self.names]
         name = _title(operation.name, static)
         shape = shape_of(outputs[0]) if operation.outputs == 1 else tuple(map(shape_of, outputs))

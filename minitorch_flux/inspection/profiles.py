@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from ..autograd.recording import state
@@ -16,6 +15,7 @@ from .flop_counts import backward_flops, flops
 from .followers import Follower, Place, following
 from .spans import BACKWARD, FORWARD, OTHER, LayerTotal, Span, Total, by_layer, by_operation
 from .texts import cut, in_bytes, in_seconds, in_thousands, table
+from .writing import write
 
 
 class Profile(Follower):
@@ -252,16 +252,7 @@ class Profile(Follower):
 
     def save(self, path: Any) -> None:
         """Write a file: .json a Chrome trace, .svg the picture, .txt the tables."""
-        path = Path(path)
-        if path.suffix == ".json":
-            text = json.dumps(self.trace())
-        elif path.suffix == ".svg":
-            text = self.flame()
-        elif path.suffix == ".txt":
-            text = f"{self}\n"
-        else:
-            raise ValueError(f"profile: the file's name ends in .json, .svg or .txt, got {path.name!r}")
-        path.write_text(text, encoding="utf-8")
+        write(path, "profile", {".json": lambda: json.dumps(self.trace()), ".svg": self.flame, ".txt": lambda: f"{self}\n"})
 
     def _repr_svg_(self) -> str:
         return self.flame()

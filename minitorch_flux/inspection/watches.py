@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from ..autograd import Param, Tensor, is_outlining, is_recording
@@ -16,6 +15,7 @@ from ..nn.module import Module, named_parameters, walk
 from . import charts
 from .followers import Follower, Place, following
 from .texts import cut, table
+from .writing import write
 
 MEASURES = {
     "mean": "mean of the activations",
@@ -221,20 +221,14 @@ class Watch(Follower):
 
     def save(self, path: Any) -> None:
         """Write a file: .svg the curves, .json all records, .csv a line for each step and layer."""
-        path = Path(path)
-        if path.suffix == ".svg":
-            text = self.svg()
-        elif path.suffix == ".json":
-            text = json.dumps(self.records)
-        elif path.suffix == ".csv":
-            lines = [",".join(["step", "layer", *MEASURES])]
-            for record in self.records:
-                lines += [",".join([str(record["step"]), layer, *(f"{values[m]:.9g}" if m in values else "" for m in MEASURES)])
-                          for layer, values in record.items() if layer != "step"]
-            text = "\n".join(lines) + "\n"
-        else:
-            raise ValueError(f"watch: the file's name ends in .svg, .json or .csv, got {path.name!r}")
-        path.write_text(text, encoding="utf-8")
+        write(path, "watch", {".svg": self.svg, ".json": lambda: json.dumps(self.records), ".csv": self._csv})
+
+    def _csv(self) -> str:
+        lines = [",".join(["step", "layer", *MEASURES])]
+        for record in self.records:
+            lines += [",".join([str(record["step"]), layer, *(f"{values[m]:.9g}" if m in values else "" for m in MEASURES)])
+                      for layer, values in record.items() if layer != "step"]
+        return "\n".join(lines) + "\n"
 
     def _repr_svg_(self) -> str:
         return self.svg()

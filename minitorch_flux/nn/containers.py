@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import operator
+import re
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from ..ops.arithmetic import add, multiply
 from ..ops.comparisons import maximum, minimum
 from ..ops.joining import concatenate, dstack, hstack, stack, vstack
 from . import printing
-from .module import Module
+from .module import Module, walk
 
 _OF_A_LIST = {tuple, list, concatenate, stack, hstack, vstack, dstack}
 _OF_TWO = (add, multiply, maximum, minimum, operator.add, operator.mul)  # of any number, one after the other
@@ -176,7 +178,28 @@ def add_path(error: Exception, owner: Module, key: str | None, layer: Any) -> No
 
     Paths stand before the message of a ValueError, TypeError or OutlineError, and in a note on any other error.
     """
-    path = type(owner).__name__ + ("" if key is None else f"[{key}]")
+    _add(error, owner, "" if key is None else f"[{key}]", layer)
+
+
+def add_place(error: Exception, owner: Module) -> None:
+    """The same for a module with a call of its own: which layer inside of it raised, the frames of the error tell.
+
+    The outermost frame below the call whose first argument is a part of ``owner``: ``Block.branch[1] Dense(5, 4): ...``.
+    """
+    if getattr(error, "_inside", None) is owner:
+        return
+    places = {id(m): path for path, m in walk(owner) if m is not owner}
+    for frame, _ in walk_tb(error.__traceback__):
+        code = frame.f_code
+        layer = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(layer, Module) and id(layer) in places:
+            place = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", f".{places[id(layer)]}")
+            _add(error, owner, place, layer)
+            return
+
+
+def _add(error: Exception, owner: Module, place: str, layer: Any) -> None:
+    path = type(owner).__name__ + place
     inside = getattr(error, "_inside", None)  # the layer whose path the message begins with
     if inside is None:
         _say(error, path, " ", owner, f", {printing.text(layer)}")

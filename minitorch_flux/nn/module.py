@@ -11,7 +11,9 @@ is a complete layer. A parameter is an attribute made by ``flux.Param(array)``, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..autograd import Buffer, Param, Structure, Tensor, is_outlining, is_recording
@@ -20,6 +22,8 @@ from ..backend import parse_device, to_device
 from ..ops.transfers import move_tensor
 from ..spelling import check_keywords, known_keywords
 from .state_dicts import load_state_dict, state_dict
+
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Module(Structure):
@@ -36,6 +40,8 @@ class Module(Structure):
         super().__init_subclass__(**keywords)
         if "forward" in vars(cls) and _calls_forward(cls):
             cls.__call__ = cls.forward  # type: ignore[attr-defined,method-assign]
+        if "__call__" in vars(cls) and not cls.__module__.startswith(_PACKAGE):  # a layer of this package names itself
+            cls.__call__ = _telling(cls.__call__)  # type: ignore[method-assign]
 
     def parameters(self) -> list[Param]:
         """Every trainable parameter, each once."""
@@ -86,8 +92,24 @@ def _calls_forward(cls: type) -> bool:
     """Whether the first class with a call of its own, from ``cls`` upwards, has ``forward`` as its call (or none has)."""
     for base in cls.__mro__:
         if "__call__" in vars(base):
-            return vars(base)["__call__"] is vars(base).get("forward")
+            return inspect.unwrap(vars(base)["__call__"]) is vars(base).get("forward")
     return True
+
+
+def _telling(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call of a module made of others: an error in one of them names its place, ``Block.branch[1] Dense(5, 4): ...``."""
+
+    @functools.wraps(call)
+    def told(self: Module, *inputs: Any, **keywords: Any) -> Any:
+        try:
+            return call(self, *inputs, **keywords)
+        except Exception as error:
+            from .containers import add_place  # which needs this file
+
+            add_place(error, self)
+            raise
+
+    return told
 
 
 def walk(x: Any, path: str = "") -> Iterator[tuple[str, Module]]:

@@ -115,8 +115,8 @@ class _ChannelNorm(Module):
             return
         if stats.shape[1] != self.groups:
             stats = stats.reshape(4, -1, self.groups).mean(axis=1)
-        _moved(self.running_mean, stats[0] + stats[1], self.momentum)
-        _moved(self.running_var, stats[2] * (count / (count - 1)), self.momentum)
+        moved(self.running_mean, stats[0] + stats[1], self.momentum)
+        moved(self.running_var, stats[2] * (count / (count - 1)), self.momentum)
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         first = [getattr(self, name) for name in self._first] + ([] if self.activation is identity else [self.activation])
@@ -125,7 +125,7 @@ class _ChannelNorm(Module):
         return first, {**keywords, "bias": False} if self.affine and self.bias is None else keywords
 
 
-def _moved(buffer: Any, value: Any, momentum: float) -> None:
+def moved(buffer: Any, value: Any, momentum: float) -> None:
     old, version = buffer.data.copy(), buffer.version
 
     def undo() -> None:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from ..autograd import Tensor
-from ..autograd.recording import Scope, current_scope, note
+from ..autograd.recording import Scope, current_scope, is_checkpointing, note
 from ..autograd.tree import same_kind
 from ..backend import is_array, is_number
 from ..ops.joining import stack
@@ -139,6 +139,10 @@ class Recur(Module):
         self._remember((state,), current_scope())
 
     def _remember(self, left: tuple[Any] | None, scope: Scope | None) -> None:
+        if is_checkpointing():
+            raise ValueError(f"{layer_name(self)}: a checkpoint runs what is inside a second time on the way back, and this "
+                             "layer remembers its state from call to call: make checkpoints of the layers around it, or call "
+                             "its cell, which is given the state")
         memory = self._memory
         note(functools.partial(_restore, memory, memory.left, memory.scope))
         memory.left, memory.scope = left, scope

@@ -162,8 +162,9 @@ def as_plain(value: Any) -> Any:
         return value
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):  # PyTorch's, by what it can do
-            value = value.detach().cpu()
-            value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # NumPy has no such dtype
+            value = value.detach().cpu().resolve_conj().resolve_neg()
+            small = str(value.dtype).startswith(("torch.bfloat16", "torch.float8"))
+            value = value.float() if small else value  # NumPy has no such dtype
         return as_array(value)
     except (TypeError, ValueError, RuntimeError) as error:
         return f"{type(value).__name__} is no array ({error})"

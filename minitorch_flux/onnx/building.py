@@ -13,11 +13,14 @@ import numpy as np
 from ..autograd import Buffer, Param
 from ..backend import is_float
 from .graphs import Graph, Node
-from .protos import array_of, attribute_value, onnx_package
+from .protos import array_of, attribute_value, check_sound, onnx_package
 from .registry import OnnxError, Operator, UnsupportedOperator, advice, find, plain_domain
 
 IGNORED = ("consumed_inputs",)
 """Attributes of the first opsets that mean nothing any more."""
+
+SEQUENCES = ("SequenceMap",)
+"""Operators whose definitions need sequences, too."""
 
 Missing = dict[tuple[str, str], str]
 """Operators without a translator, each with the text about its first node."""
@@ -25,6 +28,9 @@ Missing = dict[tuple[str, str], str]
 
 def opsets(model: Any) -> dict[str, int]:
     """The opset of each domain."""
+    for o in model.opset_import:
+        if not 0 <= o.version < 1 << 31:
+            raise OnnxError(f"the opset of the domain {o.domain!r} is said to be {o.version}")
     return {plain_domain(o.domain): o.version for o in model.opset_import} or {"": 1}
 
 
@@ -148,6 +154,8 @@ def inlined(model: Any, missing: Missing) -> Any:
     onnx, versions = onnx_package(), opsets(model)
     schemas = {}
     for domain, op_type in missing:
+        if op_type in SEQUENCES:
+            continue
         with suppress(onnx.defs.SchemaError):
             schema = onnx.defs.get_schema(op_type, versions[domain], domain)
             if schema.has_function or schema.has_context_dependent_function:
@@ -157,6 +165,7 @@ def inlined(model: Any, missing: Missing) -> Any:
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     _fill_in(whole.graph, schemas)
+    check_sound(whole)
     inliner = importlib.import_module("onnx.inliner")
     try:
         return inliner.inline_selected_functions(whole, list(schemas), inline_schema_functions=True)

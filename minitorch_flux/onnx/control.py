@@ -53,3 +53,17 @@ def scan(
     columns = [stack(list(column)) for column in zip(*rows)]
     columns = [flip(x, 0) if d else x for x, d in zip(columns, scan_output_directions or [0] * len(columns))]
     return *kept, *(moveaxis(x, 0, a) for x, a in zip(columns, scan_output_axes or [0] * len(columns)))
+
+
+@register("Scan", since=8)
+def scan_8(
+    sequence_lens: Any = None, *inputs: Any, body: Body, num_scan_inputs: int, directions: Any = None
+) -> Any:
+    """At first each sequence of a batch (axis 0) was scanned along axis 1 by itself, all of one length here."""
+    if sequence_lens is not None:
+        raise ValueError("sequences of several lengths are not supported")
+    batches = [
+        scan(*(as_tensor(x)[b] for x in inputs), body=body, num_scan_inputs=num_scan_inputs, scan_input_directions=directions)
+        for b in range(as_tensor(inputs[0]).shape[0])
+    ]
+    return tuple(stack(list(column)) for column in zip(*batches, strict=True))

@@ -7,7 +7,6 @@ arithmetic of shapes never touches a GPU.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..autograd import Tensor, no_grad
 from ..backend import device_of, is_array, to_device
+from ..backend.tracers import unrecorded
 from .registry import Operator
 
 Scope = dict[str, Any]
@@ -60,7 +60,10 @@ class Node:
             keywords["node"] = self
         known = like is None and not self.graphs  # before anything is run, also where only shapes are followed
         try:
-            with no_grad() if known else nullcontext():
+            if known:
+                with no_grad(), unrecorded():
+                    result = self.operator.function(*values, **keywords)
+            else:
                 result = self.operator.function(*values, **keywords)
         except Exception as error:
             if type(error) in (TypeError, ValueError) and error.args and isinstance(error.args[0], str):

@@ -16,8 +16,8 @@ from ..nn.module import Module
 from ..nn.printing import _arrays, _bytes, _marks, _sizes
 from . import building
 from .graphs import Graph
-from .protos import ValueType, read_model, value_type
-from .registry import UnsupportedOperator
+from .protos import ValueType, check_sound, read_model, value_type
+from .registry import OnnxError, UnsupportedOperator
 
 
 def load(source: Any) -> OnnxModel:
@@ -43,12 +43,18 @@ class OnnxModel(Module):
     def __init__(self, source: Any) -> None:
         model = read_model(source)
         self.source = os.fspath(source) if isinstance(source, str | os.PathLike) else f"<{model.graph.name or 'graph'}>"
-        if model.functions:
-            model = importlib.import_module("onnx.inliner").inline_local_functions(model)
-        self.graph = _graph(model)
-        stored = {t.name for t in model.graph.initializer}
-        self.inputs = tuple(value_type(i) for i in model.graph.input if i.name not in stored)
-        self.outputs = tuple(value_type(o) for o in model.graph.output)
+        try:
+            if model.functions:
+                check_sound(model)
+                model = importlib.import_module("onnx.inliner").inline_local_functions(model)
+            self.graph = _graph(model)
+            stored = {t.name for t in model.graph.initializer}
+            self.inputs = tuple(value_type(i) for i in model.graph.input if i.name not in stored)
+            self.outputs = tuple(value_type(o) for o in model.graph.output)
+        except (OnnxError, ImportError, MemoryError):
+            raise
+        except Exception as error:  # fields of the wrong kind, which the file alone is to blame for
+            raise OnnxError(f"{self.source} is damaged: {type(error).__name__}: {str(error)[:500]}") from error
         self.weights: dict[str, Tensor] = {}
         for name, value in _tensors(self.graph):
             self.weights[_fitting(name, self.weights)] = value

@@ -6,7 +6,9 @@ The ``onnx`` package, an extra, is imported when something is read.
 from __future__ import annotations
 
 import importlib
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +18,8 @@ import numpy as np
 
 from .registry import OnnxError, UnsupportedOperator
 
+FOLDER = "minitorch_flux.folder"
+"""The entry of external data, added when a file is read, with the folder that the file is in."""
 TYPES = frozenset(
     ["bool", "bfloat16", *(f"float{n}" for n in (16, 32, 64)), *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))]
 )
@@ -34,11 +38,12 @@ def onnx_package() -> ModuleType:
 def read_model(source: Any) -> Any:
     """The ModelProto of a path, of bytes, or itself. Raises OnnxError for what is none, FileNotFoundError."""
     onnx = onnx_package()
-    if isinstance(source, onnx.ModelProto):
-        return source
     try:
-        if isinstance(source, str | os.PathLike):
-            model = onnx.load(os.fspath(source))
+        if isinstance(source, onnx.ModelProto):
+            model = source
+        elif isinstance(source, str | os.PathLike):
+            model = onnx.load(os.fspath(source), load_external_data=False)
+            mark_external(model, os.path.dirname(os.path.realpath(source)))
         elif isinstance(source, bytes | bytearray | memoryview):
             model = onnx.load_model_from_string(bytes(source))
         else:
@@ -49,7 +54,120 @@ def read_model(source: Any) -> Any:
         raise OnnxError(f"{_called(source)} is no ONNX model: {error}") from None
     if not model.graph.node and not model.graph.output:
         raise OnnxError(f"{_called(source)} is no ONNX model: it has no graph")
+    for name in _names(model.graph):
+        if not isinstance(name, str):
+            raise OnnxError(f"{_called(source)} is damaged: the name {name!r:.60} is no text")
     return model
+
+
+def _names(graph: Any) -> Iterator[Any]:
+    """All names in a graph and in the graphs inside it."""
+    yield graph.name
+    yield from (x.name for values in (graph.input, graph.output, graph.initializer) for x in values)
+    for n in _nodes(graph.node):
+        yield from (n.name, n.op_type, n.domain, *n.input, *n.output)
+        for a in n.attribute:
+            yield a.name
+            for inner in (a.g, *a.graphs):
+                yield from (x.name for values in (inner.input, inner.output, inner.initializer) for x in values)
+
+
+def _nodes(nodes: Any) -> Iterator[Any]:
+    """Nodes, and those of the graphs in them."""
+    for n in nodes:
+        yield n
+        for a in n.attribute:
+            for graph in (a.g, *a.graphs):
+                yield from _nodes(graph.node)
+
+
+# -- external data -----------------------------------------------------------------------------------------------------
+
+
+def is_external(tensor: Any) -> bool:
+    """Whether the numbers of a TensorProto are in a file of their own."""
+    return tensor.data_location == tensor.EXTERNAL
+
+
+def mark_external(model: Any, folder: str) -> None:
+    """Tell all tensors whose numbers are in files of their own where the model was."""
+    for tensor in _tensors(model):
+        if is_external(tensor):
+            tensor.external_data.add(key=FOLDER, value=folder)
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        yield from graph.initializer
+        for n in graph.node:
+            for a in n.attribute:
+                yield from (a.t, *a.tensors)
+                graphs.extend((a.g, *a.graphs))
+    for f in model.functions:
+        for n in _nodes(f.node):
+            for a in n.attribute:
+                yield from (a.t, *a.tensors)
+
+
+def check_sound(model: Any) -> None:
+    """Raise OnnxError for a model that the checker of the onnx package refuses: its inliner may crash on such a one.
+
+    What lies in files of its own is left out: the checker looks for it in the current folder.
+    """
+    onnx = onnx_package()
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for info in bare.graph.output:  # which this library needs no types of
+        if info.type.WhichOneof("value") is None:
+            info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        if info.type.WhichOneof("value") == "tensor_type" and not info.type.tensor_type.HasField("shape"):
+            info.type.tensor_type.shape.SetInParent()
+    for tensor in _tensors(bare):
+        if is_external(tensor):
+            for field in ("data_location", "external_data", "dims"):
+                tensor.ClearField(field)
+            tensor.dims.append(0)
+    try:
+        onnx.checker.check_model(bare)
+    except Exception as error:  # a ValidationError, or protobuf's
+        raise OnnxError(f"the model is not valid: {str(error)[:500]}") from None
+
+
+def external_array(tensor: Any, what: str) -> np.ndarray:
+    """The numbers of a tensor in a file of its own, which lies in the folder of the model or below.
+
+    Raises OnnxError for a path that leads elsewhere, for a file that is missing, and for one that is too short.
+    """
+    entries = {e.key: e.value for e in reversed(tensor.external_data)}
+    location, folder = entries.get("location", ""), entries.get(FOLDER)
+    if folder is None:
+        raise OnnxError(f"{what} lies in the file {location!r} beside the model: load the model from its path")
+    folder = os.path.realpath(folder)
+    place = os.path.realpath(os.path.join(folder, location))
+    if not location or os.path.isabs(location) or os.path.commonpath([place, folder]) != folder:
+        raise OnnxError(f"{what}: the path {location!r} of its numbers leads out of the folder of the model, and is not "
+                        "followed")
+    if not os.path.isfile(place):
+        raise OnnxError(f"{what}: the file {location!r} with its numbers is missing")
+    dtype, count = dtype_of(tensor.data_type, what), math.prod(tensor.dims)
+    offset, size = (_whole(entries.get(key, "0"), what, key) for key in ("offset", "length"))
+    available = os.path.getsize(place) - offset
+    needed = count * dtype.itemsize
+    if needed > available or ("length" in entries and size != needed):
+        said = f", the length is said to be {size}" if "length" in entries else ""
+        raise OnnxError(f"{what}: its shape {tuple(tensor.dims)} takes {needed} bytes; the file {location!r} has "
+                        f"{max(available, 0)} from {offset} on{said}")
+    with open(place, "rb") as f:
+        f.seek(offset)
+        return np.fromfile(f, dtype, count).reshape(tuple(tensor.dims))
+
+
+def _whole(text: str, what: str, key: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise OnnxError(f"{what}: the {key} of its external data is {text[:40]!r}, not a number")
+    return int(text)
 
 
 def _called(source: Any) -> str:
@@ -59,8 +177,12 @@ def _called(source: Any) -> str:
 def array_of(tensor: Any, what: str) -> np.ndarray:
     """A TensorProto as an array of its own. Raises UnsupportedOperator for strings and quantised types."""
     onnx = onnx_package()
+    if min(tensor.dims, default=0) < 0:
+        raise OnnxError(f"{what}: the shape {tuple(tensor.dims)} has a length below 0")
     try:
-        a = np.asarray(onnx.numpy_helper.to_array(tensor))
+        a = external_array(tensor, what) if is_external(tensor) else np.asarray(onnx.numpy_helper.to_array(tensor))
+    except OnnxError:
+        raise
     except Exception as error:
         raise OnnxError(f"{what}: the stored values cannot be read: {error}") from None
     if a.dtype.name not in TYPES:
@@ -131,6 +253,7 @@ def value_type(info: Any) -> ValueType:
     shape: tuple[int | str | None, ...] | None = None
     if tensor.HasField("shape"):
         shape = tuple(
-            d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim
-        )
+            (d.dim_value if d.dim_value >= 0 else None) if d.HasField("dim_value") else d.dim_param or None
+            for d in tensor.shape.dim
+        )  # some exporters write -1 for a length that is not known
     return ValueType(info.name, dtype_of(tensor.elem_type, repr(info.name)), shape)

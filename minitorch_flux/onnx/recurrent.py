@@ -104,7 +104,7 @@ def _layer(
     if sequence_lens is not None:
         xp = array_module(x.data)
         mask = xp.arange(steps)[:, None] < as_tensor(sequence_lens).data
-    zeros = Tensor(array_module(x.data).zeros((batch, size), x.dtype))
+    zeros = Tensor(array_module(r.data).zeros((batch, size), x.dtype))
     ends: list[list[Tensor]] = [[] for _ in initial]
     ys = []
     for d, reverse in enumerate(ways):

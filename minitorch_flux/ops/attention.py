@@ -23,7 +23,17 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, operation
-from ..backend import accumulator, array_function, array_module, as_array, empty, is_float
+from ..backend import (
+    accumulator,
+    array_function,
+    array_module,
+    as_array,
+    device_of,
+    empty,
+    is_float,
+    too_small,
+    workspace_limit,
+)
 from ..readings import KernelFile
 from .comparisons import where
 from .elementwise import as_tensor
@@ -75,10 +85,28 @@ BLOCK = 1 << 18
 """Products that are formed at a time: 1 MB of float32, which stays in the second cache."""
 
 
-def _blocks(n: int, heads: int, length: int, width: int) -> Iterator[tuple[slice, int, int]]:
+def _block(name: str, q: Any, k: Any, mask: Any, arrays: int, beside: int = 0) -> int:
+    """How many products are formed at a time: BLOCK, or fewer where work space is bounded.
+
+    ``arrays``: how many arrays of them there are at a time; ``beside``: bytes of sums for a sample of which a part is done, or
+    whose heads share keys.
+    """
+    if (limit := workspace_limit()) is None or device_of(q) != "cpu":
+        return BLOCK
+    (_, heads, length, _), width = q.shape, k.shape[2]
+    one = arrays * (q.itemsize + -(-q.itemsize // width)) + (mask is not None)  # and its part of lse
+    sample = max(heads * length * width, 1)
+    if heads == k.shape[1] and limit >= one * sample:
+        return min(BLOCK, limit // one)
+    if (least := one * heads * width + beside) > limit:
+        raise too_small(name, least)
+    return min(BLOCK, (limit - beside) // one, max(2 * sample - 1, limit // (one + -(-beside // sample))))
+
+
+def _blocks(n: int, heads: int, length: int, width: int, block: int) -> Iterator[tuple[slice, int, int]]:
     """``(samples, first query, query after the last)``: whole samples where several fit, else parts of one."""
-    samples = max(BLOCK // max(heads * length * width, 1), 1)
-    queries = max(length if samples > 1 else min(BLOCK // max(heads * width, 1), length), 1)
+    samples = max(block // max(heads * length * width, 1), 1)
+    queries = max(length if samples > 1 else min(block // max(heads * width, 1), length), 1)
     for i in range(0, n, samples):
         for first in range(0, length, queries):
             yield slice(i, min(i + samples, n)), first, min(first + queries, length)
@@ -108,15 +136,17 @@ def _attend(q: Any, k: Any, v: Any, y: Any, mask: Any, causal: bool, scale: floa
     xp, (n, h, length, _), groups = array_module(q), q.shape, q.shape[1] // k.shape[1]
     width = k.shape[2]
     lse = empty((n, h, length), q.dtype, like=q)
+    block = _block("attention_forward", q, k, mask, 1) if width else 0
     q, y, k, v = _grouped(q, groups), _grouped(y, groups), _grouped(k, 1), _grouped(v, 1)
     if not width:
         y[...], lse[...] = 0, math.inf
         return lse
-    for i, first, end in _blocks(n, h, length, width):
+    for i, first, end in _blocks(n, h, length, width, block):
         s = xp.matmul(q[i, :, :, first:end], k[i].swapaxes(-1, -2))
         s = s.reshape(s.shape[0], h, end - first, width)
         p, lse[i, :, first:end] = attention_weights(s, _mask_part(mask, i, first, end), scale, first if causal else -1)
         xp.matmul(_grouped(p, groups), v[i], out=y[i, :, :, first:end])
+        del s, p  # a block's arrays go before the next one's come
     return lse
 
 
@@ -126,12 +156,14 @@ def _attend_backward(
     """Write the gradients into the three arrays ``grads``."""
     xp, (n, h, length, _), groups = array_module(q), q.shape, q.shape[1] // k.shape[1]
     width = k.shape[2]
+    sums = (h + 2 * k.shape[1]) * width * max(k.shape[3], v.shape[3]) * k.itemsize
+    block = _block("attention_backward", q, k, mask, 2, sums) if width else 0
     dq, dk, dv = _grouped(grads[0], groups), grads[1], grads[2]
     q, dy, k, v = _grouped(q, groups), _grouped(dy, groups), _grouped(k, 1), _grouped(v, 1)
     if not (length and width):
         dq[...] = dk[...] = dv[...] = 0
         return
-    for i, first, end in _blocks(n, h, length, width):
+    for i, first, end in _blocks(n, h, length, width, block):
         part = (i, slice(None), slice(None), slice(first, end))
         s, dp = xp.matmul(q[part], k[i].swapaxes(-1, -2)), xp.matmul(dy[part], v[i].swapaxes(-1, -2))
         shape = (s.shape[0], h, end - first, width)
@@ -143,6 +175,7 @@ def _attend_backward(
         xp.matmul(ds, k[i], out=dq[part])
         _add_product(dv[i], p.swapaxes(-1, -2), dy[part], first)
         _add_product(dk[i], ds.swapaxes(-1, -2), q[part], first)
+        del s, dp, p, ds
 
 
 def _add_product(out: Any, a: Any, b: Any, first: int) -> None:

@@ -90,7 +90,7 @@ def conv_filter_forward(x: Any, y: Any, window: Window) -> Any:
     return w.reshape(o, c // g, *window.kernel)
 
 
-# -- kernels: on tensor cores, else convolution_kernels.py chooses between the direct one and columns -----------------
+# -- kernels: on tensor cores, else by what convolution_table.py takes ------------------------------------------------
 
 
 ACCEPTS = f"float32 and float64, where nothing is empty, copied where not contiguous; {conv_tensor.ACCEPTS}"

@@ -1,14 +1,12 @@
-"""How convolutions run: directly, channel by channel, as a matrix product with columns, or as a plain matrix product.
+"""The triad by kernels: runs the algorithm that convolution_table.py names.
 
 direct     kernels/convolution.cu: output pixels in the lanes, 8 channels in registers. No columns are written; as fast
            as the machine multiplies while a line of the output fills its lanes.
-depthwise  kernels/depthwise.cu, where every group has one input channel.
-winograd   kernels/winograd.cu, 3x3 kernels in float32: a quarter of the products, which are BLAS's.
-columns    kernels/im2col.cu and BLAS, some images at a time so that the columns stay in the cache; for many small images
-           kernels/image_columns.cu, all of them at once.
+columns    kernels/im2col.cu and BLAS, some images at a time so that the columns stay in the cache.
 pointwise  a 1x1 window that visits every pixel is a matrix product as it is.
 
-The choice, and with it every bit of the result, depends on shapes only.
+These are here, the others have files of their own. The choice, and with it every bit of the result, depends on shapes, the
+machine and the number of threads only.
 """
 
 from __future__ import annotations
@@ -18,9 +16,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from ..backend import array_module, contiguous, empty
+from ..backend import array_module, contiguous, device_of, empty
 from ..readings import KernelFile
-from . import image_columns, winograd
+from . import blocked_convolution, image_columns, winograd, winograd_tiles
+from .bounds import bounded
+from .convolution_table import algorithm_for
 from .depthwise import depthwise_data, depthwise_filter, depthwise_forward, suits
 from .geometry import Window
 from .im2col import Sizes, columns, numbers, three
@@ -30,9 +30,6 @@ convolution = KernelFile("convolution.cu")
 CHUNK = 1 << 18  # numbers in the columns of one matrix product: 1 MB of float32
 CHANNELS = 8  # most channels that a row computes side by side
 ROW = 64  # pixels that one row of the direct kernel computes, or a little more
-FEW = 256  # up to this many inputs of a pixel a matrix product is no match
-WIDEST = 11  # longest kernel line that is unrolled
-LONGEST_STEP = 4  # largest stride along the width with which a data gradient keeps its pixels in registers
 PARTS = 16  # most parts of the batch that a filter gradient is added up from
 PART_SIZE = 1 << 20  # most numbers in them
 
@@ -46,14 +43,6 @@ def _filters(w: Any, groups: int) -> Any:
     """w (O, C/groups, *K) as matrices (groups, O/groups, C/groups K)."""
     o = w.shape[0]
     return w.reshape(groups, o // groups, math.prod(w.shape[1:]))
-
-
-def _is_direct(window: Window, inputs: int, width: int) -> bool:
-    """Whether the direct kernel suits: ``inputs`` channels per group, output lines of ``width`` pixels."""
-    taps = math.prod(window.kernel)
-    if taps == 1 or window.kernel[-1] > WIDEST:
-        return window.groups > 1 and taps == 1 and inputs <= FEW
-    return inputs * taps <= FEW or 5 * width >= 4 * (-(-width // 16) * 16)
 
 
 # -- the direct kernels ------------------------------------------------------------------------------------------------
@@ -114,6 +103,8 @@ def _direct(x: Any, w: Any, window: Window, out: Sizes) -> Any:
 
 
 def _direct_data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    if window.unit_stride():
+        return _direct(y, _turned(w, window.groups), window.reversed(), sizes)
     n, c, g, o = y.shape[0], w.shape[1], window.groups, w.shape[0] // window.groups
     constants, _, _, rest = _shape(window, sizes, y.shape[2:], c)
     x = empty((n, g * c, *sizes), y.dtype, like=y)
@@ -223,11 +214,13 @@ def _filter_by_columns(x: Any, y: Any, window: Window) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _seen(window: Window, sizes: Sizes) -> tuple[tuple[slice, ...], Window] | None:
-    """The taps that meet the image anywhere, and the window of these; None where all do.
+def _seen(window: Window, sizes: Sizes, inputs: int) -> tuple[tuple[slice, ...], Window] | None:
+    """The taps that meet the image anywhere, and the window of these; None where all do, and for the depthwise kernels.
 
     Around an image of one pixel a 3x3 kernel with padding 1 has one tap that does, and eight that are multiplied by zeros.
     """
+    if suits(window, inputs):
+        return None
     cuts, lo = [], []
     outs = window.output_size(sizes)
     for size, out, k, s, d, before in zip(sizes, outs, window.kernel, window.stride, window.dilation, window.lo):
@@ -246,54 +239,63 @@ def _seen(window: Window, sizes: Sizes) -> tuple[tuple[slice, ...], Window] | No
 # -- the choice --------------------------------------------------------------------------------------------------------
 
 
+def _pointwise(x: Any, w: Any, window: Window, out: Sizes) -> Any:
+    return _product(_filters(w, window.groups), x, window.groups)
+
+
+def _pointwise_data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
+    return _product(_filters(w, window.groups).swapaxes(-1, -2), y, window.groups)
+
+
+def _product(filters: Any, x: Any, groups: int) -> Any:
+    n, c, *sizes = x.shape
+    p, o = math.prod(sizes), filters.shape[1]
+    y = empty((n, groups, o, p), x.dtype, like=x)
+    array_module(x).matmul(filters, x.reshape(n, groups, c // groups, p), out=y)
+    return y.reshape(n, groups * o, *sizes)
+
+
+ALGORITHMS: dict[str, tuple[Any, ...]] = {
+    "depthwise": (lambda x, w, window, out: depthwise_forward(x, w, window), depthwise_data, depthwise_filter),
+    "winograd_tiles": (winograd_tiles.forward, winograd_tiles.data, winograd_tiles.filter),
+    "winograd": (winograd.forward, winograd.data, winograd.filter),
+    "blocked": (blocked_convolution.forward, blocked_convolution.data, blocked_convolution.filter),
+    "direct": (_direct, _direct_data, _direct_filter),
+    "pointwise": (_pointwise, _pointwise_data),
+    "image_columns": (image_columns.forward, image_columns.data, image_columns.filter),
+    "columns": (_by_columns, _data_by_columns, _filter_by_columns),
+}
+"""``forward(x, w, window, out)``, ``data(y, w, window, sizes)`` and ``filter(x, y, window)`` of each, for contiguous arrays."""
+
+
 def forward(x: Any, w: Any, window: Window) -> Any:
     """``conv_forward`` by kernels."""
     x, w, sizes = contiguous(x), contiguous(w), x.shape[2:]
-    if suits(window, w.shape[1]):
-        return depthwise_forward(x, w, window)
     window, out = window.at(sizes), window.output_size(sizes)
-    if seen := _seen(window, sizes):
+    if seen := _seen(window, tuple(sizes), w.shape[1]):
         cuts, window = seen
         w = contiguous(w[:, :, *cuts])
-    if winograd.suits(window, x.dtype, x.shape[0], w.shape[1], w.shape[0], out):
-        return winograd.forward(x, w, window, out)
-    if _is_direct(window, w.shape[1], out[-1]):
-        return _direct(x, w, window, out)
-    if image_columns.suits(window, x.shape[0], out):
-        return image_columns.forward(x, w, window, out)
-    if window.pointwise():
-        return _pointwise(_filters(w, window.groups), x, window.groups)
-    return _by_columns(x, w, window, out)
+    o = w.shape[0] // window.groups
+    name = algorithm_for("forward", window, x.dtype.name, x.shape[0], w.shape[1], o, sizes, out, device_of(x) == "cpu")
+    return bounded(ALGORITHMS, name, "forward", x, w, window, out)
 
 
 def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:
-    """``conv_data_forward`` by kernels. With a stride of 1 it is a convolution with the turned kernel."""
+    """``conv_data_forward`` by kernels."""
     y, w, window = contiguous(y), contiguous(w), window.at(sizes)
-    if suits(window, w.shape[1]):
-        return depthwise_data(y, w, window, sizes)
-    if seen := _seen(window, sizes):
+    if seen := _seen(window, tuple(sizes), w.shape[1]):
         cuts, window = seen
         w = contiguous(w[:, :, *cuts])
-    if winograd.suits(window, y.dtype, y.shape[0], w.shape[0], w.shape[1], sizes):
-        return winograd.data(y, w, window, sizes)
-    step = window.stride[-1]
-    if step <= LONGEST_STEP and _is_direct(window, w.shape[0] // window.groups, -(-sizes[-1] // step)):
-        if window.unit_stride():
-            return _direct(y, _turned(w, window.groups), window.reversed(), sizes)
-        return _direct_data(y, w, window, sizes)
-    if image_columns.suits(window, y.shape[0], y.shape[2:]):
-        return image_columns.data(y, w, window, sizes)
-    if window.pointwise():
-        return _pointwise(_filters(w, window.groups).swapaxes(-1, -2), y, window.groups)
-    return _data_by_columns(y, w, window, sizes)
+    o = w.shape[0] // window.groups
+    cpu = device_of(y) == "cpu"
+    name = algorithm_for("data", window, y.dtype.name, y.shape[0], w.shape[1], o, tuple(sizes), y.shape[2:], cpu)
+    return bounded(ALGORITHMS, name, "data", y, w, window, tuple(sizes))
 
 
 def filter(x: Any, y: Any, window: Window) -> Any:
     """``conv_filter_forward`` by kernels."""
     x, y, window = contiguous(x), contiguous(y), window.at(x.shape[2:])
-    if suits(window, x.shape[1] // window.groups):
-        return depthwise_filter(x, y, window)
-    if seen := _seen(window, x.shape[2:]):
+    if seen := _seen(window, x.shape[2:], x.shape[1] // window.groups):
         cuts, inner = seen
         part = filter(x, y, inner)
         if part is NotImplemented:
@@ -302,18 +304,6 @@ def filter(x: Any, y: Any, window: Window) -> Any:
         w[...] = 0
         w[:, :, *cuts] = part
         return w
-    if winograd.suits(window, x.dtype, x.shape[0], x.shape[1], y.shape[1], y.shape[2:]):
-        return winograd.filter(x, y, window)
-    if _is_direct(window, x.shape[1] // window.groups, y.shape[-1]):
-        return _direct_filter(x, y, window)
-    if image_columns.suits(window, x.shape[0], y.shape[2:]):
-        return image_columns.filter(x, y, window)
-    return _filter_by_columns(x, y, window)
-
-
-def _pointwise(filters: Any, x: Any, groups: int) -> Any:
-    n, c, *sizes = x.shape
-    p, o = math.prod(sizes), filters.shape[1]
-    y = empty((n, groups, o, p), x.dtype, like=x)
-    array_module(x).matmul(filters, x.reshape(n, groups, c // groups, p), out=y)
-    return y.reshape(n, groups * o, *sizes)
+    (n, c, *sizes), (o, *out), g = x.shape, y.shape[1:], window.groups
+    name = algorithm_for("filter", window, x.dtype.name, n, c // g, o // g, tuple(sizes), tuple(out), device_of(x) == "cpu")
+    return bounded(ALGORITHMS, name, "filter", x, y, window)

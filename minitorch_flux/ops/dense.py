@@ -1,4 +1,4 @@
-"""dense: a matrix product with bias and activation in one operation.
+"""dense: a matrix product with bias and activation in one operation (kernels: kernels/dense.cu).
 
     z = x w^T + b       x (..., in), w (out, in), b (out,) or None
     y = act(z)          y (..., out)
@@ -7,6 +7,9 @@
     dx = dz w
     dw = dz^T x         summed over all leading axes
     db = sum dz
+
+On the CPU the kernels make y and dx, from weights that they pack at each call: quicker than BLAS from a few rows of x on (1.05
+to 1.5 times on a core, measured), and the bias and the activation are done while the numbers are in the cache. dw is BLAS's.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ import math
 from typing import Any
 
 from ..autograd import Tensor, operation
-from ..backend import array_function, array_module, empty
-from ..backend.threads import SMALL, one_blas_thread
+from ..backend import array_function, array_module, contiguous, device_of, empty, within_limit
+from ..backend.threads import SMALL, num_threads, one_blas_thread
+from ..readings import KernelFile
 from .elementwise import as_tensor
-from .nonlinearities import Activation, activation_backward, bias_act_forward, bias_backward, identity
+from .nonlinearities import Activation, activation_backward, bias_act_forward, bias_backward, identity, parameter_of
 from .products import matmul, matmul_forward
 
 
@@ -66,11 +70,17 @@ def dense_forward(x: Any, w: Any, b: Any, activation: Activation = identity) -> 
 
 
 @array_function
+def dense_data(dz: Any, w: Any) -> Any:
+    """dx = dz w, for matrices."""
+    return _product(dz, w)
+
+
+@array_function
 def dense_backward(dy: Any, x: Any, w: Any, out: Any, z: Any, activation: Any, needs: Any) -> Any:
     """``(dx, dw, db)``."""
     dz = _rows(dy if activation is identity else activation_backward(dy, out if z is None else z, activation))
     return (
-        _shaped(_product(dz, w), x.shape) if needs[0] else None,
+        _shaped(dense_data(dz, w), x.shape) if needs[0] else None,
         _product(dz.T, _rows(x)) if needs[1] else None,
         bias_backward(dz, 1) if needs[2] else None,
     )
@@ -91,3 +101,76 @@ def _dense_rule(dy: Tensor, x: Any, w: Any, b: Any, activation: Any, needs: Any)
 
 
 dense = operation("dense", dense_forward, backward=dense_backward, rule=_dense_rule, residuals=("z",))
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+products = KernelFile("dense.cu")
+
+PANEL = 48  # columns of the packed weights that lie side by side, as in the kernels
+FEW = 1 << 13  # multiplications up to which packing costs more than it saves
+LEAST = 8  # rows from which the kernels are quicker than BLAS
+STRIP = 32  # rows that a panel of the weights is multiplied by at a time
+
+
+def _suits(rows: int, k: int, a: Any, w: Any, few: bool) -> bool:
+    """Whether a kernel should make this product, with sums of ``k`` numbers."""
+    if a.dtype != w.dtype or w.dtype.char not in "fd" or device_of(a) != "cpu":
+        return False
+    return few or (rows >= LEAST and within_limit(num_threads() * k * PANEL * w.itemsize))
+
+
+def by_panels(x: Any, w: Any, b: Any, activation: Activation, turned: bool, parts: int) -> Any:
+    """``(y, z)`` of matrices by the kernel that packs the weights, in so many parts; w (K, n), or (n, K) when ``turned``."""
+    (rows, k), n = x.shape, w.shape[not turned]
+    x, w, b = contiguous(x), contiguous(w), contiguous(b)
+    y, space = empty((rows, n), x.dtype, like=x), empty((parts, k, PANEL), x.dtype, like=x)
+    z = None if activation.from_output else empty(y.shape, x.dtype, like=x)
+    ran = products(
+        "dense_forward", x, parts, PANEL, x, w, b, z, y, space, parameter_of(activation, ()), rows, k, n, turned, STRIP, parts,
+        constants=activation.constants,
+    )  # fmt: skip
+    return (y, z) if ran else NotImplemented
+
+
+def by_rows(x: Any, w: Any, b: Any, activation: Activation) -> Any:
+    """``(y, z)`` of matrices by the kernel that reads the weights where they are."""
+    (rows, k), n = x.shape, w.shape[0]
+    x, w, b = contiguous(x), contiguous(w), contiguous(b)
+    y = empty((rows, n), x.dtype, like=x)
+    z = None if activation.from_output else empty(y.shape, x.dtype, like=x)
+    ran = products(
+        "dense_small", x, rows, n * k, x, w, b, z, y, parameter_of(activation, ()), rows, k, n, constants=activation.constants
+    )
+    return (y, z) if ran else NotImplemented
+
+
+@dense_forward.kernel(
+    accepts="float32 and float64 of one dtype on the CPU, not empty, with 8 rows or up to 8192 multiplications; copied where "
+    "not contiguous"
+)
+def _(x: Any, w: Any, b: Any, activation: Activation = identity) -> Any:
+    n, k = w.shape
+    if not x.size or not n or (b is not None and b.dtype != w.dtype):
+        return NotImplemented
+    rows, few = x.size // k, x.size * n <= FEW
+    if not _suits(rows, k, x, w, few):
+        return NotImplemented
+    found = by_rows(_rows(x), w, b, activation) if few else by_panels(_rows(x), w, b, activation, True, num_threads())
+    if x.ndim == 2 or found is NotImplemented:
+        return found
+    y, z = found
+    shape = (*x.shape[:-1], n)
+    return y.reshape(shape), None if z is None else z.reshape(shape)
+
+
+@dense_data.kernel(
+    accepts="float32 and float64 of one dtype on the CPU, with 8 rows and more than 8192 multiplications; copied where not "
+    "contiguous"
+)
+def _(dz: Any, w: Any) -> Any:
+    rows, n = dz.shape
+    if dz.size * w.shape[1] <= FEW or not _suits(rows, n, dz, w, False):
+        return NotImplemented
+    found = by_panels(dz, w, None, identity, False, num_threads())
+    return found if found is NotImplemented else found[0]

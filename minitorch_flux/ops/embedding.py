@@ -117,7 +117,7 @@ def bag_argmax(x: Any, index: Any, start: Any) -> Any:
     xp = array_module(x)
     bags, d = start.size - 1, x.shape[1]
     if is_outline(index) or index.size == 0:
-        return xp.zeros((bags, d), np.int64)
+        return array_module(index).zeros((bags, d), np.int64)
     length = start[1:] - start[:-1]
     place = start[:-1, None] + xp.minimum(xp.arange(length.max().item()), xp.maximum(length - 1, 0)[:, None])
     rows = index[xp.minimum(place, index.size - 1)]  # (B, longest): what lies beyond a bag's end is its last entry again
@@ -125,12 +125,15 @@ def bag_argmax(x: Any, index: Any, start: Any) -> Any:
     return xp.where((length > 0)[:, None], xp.take_along_axis(rows, best, axis=1), 0)
 
 
+_bag_argmax = operation("bag_argmax", bag_argmax)
+
+
 def bag_max(x: Any, index: Any, start: Any) -> Tensor:
     """``y[b, j] = max x[index[k], j]``, zeros for an empty bag; a NaN is the maximum. Arguments as for ``bag_sum``."""
     x = as_tensor(x)
     if not index.size:
         return bag_sum(x, None, index=index, start=start)
-    y = take_along_axis(x, bag_argmax(x.data, index, start), 0)
+    y = take_along_axis(x, _bag_argmax(x, index, start), 0)
     return where((start[1:] > start[:-1])[:, None], y, array_module(start).zeros((), x.dtype))
 
 

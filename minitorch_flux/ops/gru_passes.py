@@ -24,6 +24,7 @@ from .time_steps import (
     only,
     outputs,
     packed,
+    packs,
     recurrences,
     sigmoid,
     states_from,
@@ -138,7 +139,7 @@ def _both_packed(w: Any, form: str, turned: bool) -> tuple[Any, Any]:
 def _(gx: Any, w: Any, b: Any, h0: Any, mask: Any, reverse: bool, form: str, keep: bool) -> Any:
     dtype = gx.dtype
     gx, w, b, h0 = computed(gx, w, b, h0)
-    if not fits(gx, w, b, h0):
+    if not fits(gx, w, b, h0) or (form == "gruv3" and not packs(gx, w)):
         return NotImplemented
     (steps, n, width), size = gx.shape, w.shape[1]
     gx, b, mask = contiguous(gx), contiguous(b), contiguous(mask)
@@ -168,7 +169,7 @@ def _(gx: Any, w: Any, b: Any, h0: Any, mask: Any, reverse: bool, form: str, kee
 @gru_backward.kernel(accepts=ACCEPTS)
 def _(dy: Any, w: Any, states: Any, gates: Any, mask: Any, reverse: bool, form: str, needs: Any) -> Any:
     w = w.astype(gates.dtype, copy=False)
-    if not fits(gates, w):
+    if not fits(gates, w) or (form == "gruv3" and not packs(gates, w)):
         return NotImplemented
     (steps, n, _), (width, size) = gates.shape, w.shape
     mask, dgx = contiguous(mask), empty((steps, n, width), gates.dtype, like=gates)

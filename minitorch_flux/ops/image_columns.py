@@ -23,12 +23,6 @@ image_columns = KernelFile("image_columns.cu")
 BLOCK = 32  # numbers of an image that one row of a transposition takes
 PART = 1 << 19  # numbers in the columns of one matrix product
 LEAST = 256  # columns that a product has, however many rows
-MOST = 1 << 14  # pixels of all images: beyond, lines of single images are long enough
-
-
-def suits(window: Window, images: int, out: Sizes) -> bool:
-    """Whether columns of the whole batch are the faster ones."""
-    return images >= 8 and math.prod(out) <= 128 and images * math.prod(out) <= MOST
 
 
 def _turned(name: str, x: Any, images: int, shape: Sizes) -> Any:

@@ -176,7 +176,8 @@ def bias_backward(dz: Any, axis: int) -> Any:
 nonlinearities = KernelFile("nonlinearities.cu")
 
 
-def _parameter(activation: Activation, parameters: tuple[float, ...]) -> float:
+def parameter_of(activation: Activation, parameters: tuple[float, ...]) -> float:
+    """The number that a kernel is given for the activation's parameter."""
     return parameters[0] if parameters else activation.default or 0.0
 
 
@@ -193,7 +194,7 @@ def _(
     if b is None and activation is identity:
         return NotImplemented  # the reference returns z itself
     constants = activation.constants
-    p = _parameter(activation, parameters)
+    p = parameter_of(activation, parameters)
     z, y = contiguous(z), empty(z.shape, dtype, like=z) if out is None else out
     if b is None:
         ran = nonlinearities("activation_forward", z, 1, n, z, y, p, n, constants=constants)
@@ -231,7 +232,7 @@ def _(dy: Any, saved: Any, activation: Activation, parameters: tuple[float, ...]
         return NotImplemented
     dy, saved = contiguous(dy), contiguous(saved)
     dz = empty(dy.shape, dtype, like=dy)
-    p = _parameter(activation, parameters)
+    p = parameter_of(activation, parameters)
     ran = nonlinearities("activation_backward", dy, 1, n, dy, saved, dz, p, n, constants=activation.constants)
     return dz if ran else NotImplemented
 

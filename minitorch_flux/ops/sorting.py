@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from ..autograd import Tensor
+from ..autograd import Tensor, operation
 from ..backend import array_module
 from .axes import normalise_axis
 from .indexing import take_sorted
@@ -28,6 +28,10 @@ def descending(x: Any, axis: int) -> Any:
     return xp.flip(x.shape[axis] - 1 - ascending(xp.flip(x, axis), axis), axis)
 
 
+_ascending = operation("argsort", ascending)
+_descending = operation("argsort_descending", descending)
+
+
 def _along(op: str, x: Any, axis: int | None) -> tuple[Tensor, int]:
     x = as_tensor(x)
     return (ravel(x), 0) if axis is None else (x, normalise_axis(op, axis, x.ndim, x.shape))
@@ -39,13 +43,13 @@ def sort(x: Any, axis: int | None = -1) -> Tensor:
     ``flip(sort(x), -1)`` is the descending order.
     """
     x, axis = _along("sort", x, axis)
-    return take_sorted(x, ascending(x.data, axis), axis)
+    return take_sorted(x, _ascending(x, axis=axis).data, axis)
 
 
 def argsort(x: Any, axis: int | None = -1) -> Tensor:
     """The indices (int64) that sort ``x`` along ``axis`` (None: flattened); equal elements keep their order."""
     x, axis = _along("argsort", x, axis)
-    return Tensor(ascending(x.data, axis))
+    return _ascending(x, axis=axis)
 
 
 def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
@@ -59,5 +63,5 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, 
         raise ValueError(
             f"topk: k={k} is not between 0 and {x.shape[axis]}, the length of axis {axis} of shape {x.shape}"
         )
-    order = (descending if largest else ascending)(x.data, axis)[(slice(None),) * axis + (slice(0, k),)]
-    return take_sorted(x, order, axis), Tensor(order)
+    order = (_descending if largest else _ascending)(x, axis=axis)[(slice(None),) * axis + (slice(0, k),)]
+    return take_sorted(x, order.data, axis), order

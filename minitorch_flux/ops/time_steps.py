@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..backend import accumulator, array_module, contiguous, device_of, empty, is_float
+from ..backend import accumulator, array_module, contiguous, device_of, empty, is_float, within_limit
 from ..readings import KernelFile
 
 
@@ -84,12 +84,18 @@ WEIGHTS, BLOCKS = 1 << 20, 128  # a GPU has about so many blocks at a time, each
 def walks(gx: Any, w: Any) -> bool:
     """Whether the kernels make the products too, all steps in one launch; else BLAS makes them, step by step."""
     steps, batch = gx.shape[:2]
-    return steps >= SHORT and (device_of(gx) == "cpu" or w.size * -(-batch // BLOCKS) <= WEIGHTS)
+    return packs(gx, w) and steps >= SHORT and (device_of(gx) == "cpu" or w.size * -(-batch // BLOCKS) <= WEIGHTS)
+
+
+def packs(gx: Any, w: Any) -> bool:
+    """Whether there may be work space for the packed weights."""
+    return within_limit((w.size + PANEL * max(w.shape)) * w.itemsize) or device_of(gx) != "cpu"
 
 
 def takes_inputs(x: Any, w: Any) -> bool:
     """Whether the kernels should make the input's products as well: enough sequences share the reading of its weights."""
-    return x.shape[1] >= MANY and walks(x, w) and device_of(x) == "cpu"
+    both = (w.size + w.shape[0] * x.shape[2] + 2 * PANEL * max(*w.shape, x.shape[2])) * w.itemsize
+    return x.shape[1] >= MANY and walks(x, w) and device_of(x) == "cpu" and within_limit(both)
 
 
 def fits(*arrays: Any) -> bool:

@@ -3,7 +3,8 @@
     y = A' [(G g G') * (B' d B)] A        for every tile d of 6x6 pixels of a channel, summed over the channels
 
 A tile of 4x4 outputs takes 36 products in the place of 144. Summed over the channels they are 36 matrix products, which BLAS
-does; the transforms add up a few numbers each. The gradients are the adjoints of the same three steps: no other product.
+does; the transforms add up a few numbers each. The gradients are the adjoints of the same three steps: no other product. This
+is the way on a GPU; on a CPU winograd_tiles.py does the same some tiles at a time.
 
 The price is exactness: for float32 only, every number is within ``BOUND`` of the sum of its absolute products, about ten times
 as far as the direct sum may be off. The references (``use_kernels(False)``) multiply as they stand.
@@ -24,16 +25,8 @@ winograd = KernelFile("winograd.cu")
 
 PART = 1 << 19  # transformed numbers that are made before they are multiplied
 LINE = 512  # numbers of a channel that are read side by side
-FEWEST = 32  # tiles and channels: below, the transforms cost more than they save
+FEWEST = 32  # tiles of such a part at least
 BOUND = 2e-5
-
-
-def suits(window: Window, dtype: Any, images: int, inputs: int, outputs: int, out: Sizes) -> bool:
-    """Whether this is the way for ``images`` of so many ``inputs`` and ``outputs``, whose outputs have the sizes ``out``."""
-    return (
-        window.kernel == (3, 3) and window.stride == window.dilation == (1, 1) and window.groups == 1
-        and dtype == "float32" and min(inputs, outputs, images * (out[0] // 4) * (out[1] // 4)) >= FEWEST
-    )
 
 
 def _tiles(out: Sizes) -> Sizes:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..distributed import rank
 from ..files import save_checkpoint
 from ..nn.state_dicts import load_state_dict, state_dict
 from ..optimisers import adjust
@@ -52,6 +53,9 @@ class Evaluate(Callback):
     """After every epoch, add ``function(model)``, a dict of numbers, to the epoch's row under ``prefix + name``."""
 
     def __init__(self, function: Callable[[Any], dict[str, Any]], prefix: str = "") -> None:
+        if not callable(function):
+            raise TypeError(f"Evaluate: expected a function of the model, got {type(function).__name__}; for data write "
+                            "Evaluate(lambda m: flux.evaluate(m, data))")
         self.function, self.prefix = function, prefix
 
     def on_epoch_end(self, state: TrainState) -> None:
@@ -138,7 +142,9 @@ class Checkpoint(Callback):
             self.save(state)
 
     def save(self, state: TrainState) -> None:
-        """Save now."""
+        """Save now, on rank 0."""
+        if rank():
+            return
         extra = {} if self.extra is None else {"extra": self.extra}
         save_checkpoint(self.path, state.state_dict() | extra)
         self._saved = time.monotonic()

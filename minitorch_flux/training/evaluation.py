@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Tensor, no_grad
 from ..backend import Array, array_module, is_array
 from ..data import DataLoader
@@ -46,19 +48,26 @@ def evaluate(
     ``data``: a pair ``(x, y)`` of arrays, taken ``batchsize`` at a time, or batches ``(x, y)``, from a DataLoader for
     instance. ``functions``: by keyword, each a mean over its batch, as losses are by default:
     ``evaluate(model, (x, y), accuracy=flux.accuracy, loss=flux.losses.logitcrossentropy)``. Default: the accuracy.
+    With a DistributedLoader (or data with a ``group``) every rank takes its share, and all get the mean over everything.
     """
     functions = functions or {"accuracy": accuracy}
     if isinstance(data, tuple) and len(data) == 2 and all(is_array(a) or isinstance(a, Tensor) for a in data):
         data = DataLoader(data, batchsize)
     sums = dict.fromkeys(functions, 0.0)
     seen = 0
+    group = getattr(data, "group", None)
     with _testing(model):
         for x, y in _pairs(data):
-            y_hat, n = model(x), _length((x,))
+            if not (n := _length((x,))):  # this rank's share of a short batch
+                continue
+            y_hat = model(x)
             seen += n
             for name, f in functions.items():
                 value = f(y_hat, y)
                 sums[name] += n * float(value.item() if hasattr(value, "item") else value)
+    if group is not None:
+        everything = group.sum(np.array([seen, *sums.values()], np.float64), "an evaluation")
+        seen, sums = int(everything[0]), dict(zip(sums, everything[1:].tolist(), strict=True))
     if not seen:
         raise ValueError("evaluate: there are no observations")
     return {name: total / seen for name, total in sums.items()}

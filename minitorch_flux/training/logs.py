@@ -1,4 +1,4 @@
-"""Logs: the history of a run in a file, one row per epoch."""
+"""Logs: the history of a run in a file, one row per epoch, written by rank 0."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ..distributed import rank
 from ..files.formats import replacing
 from .callbacks import Callback
 from .train_states import TrainState
@@ -31,6 +32,8 @@ class CSVLog(Callback):
     def _write(self, state: TrainState) -> None:
         import csv
 
+        if rank():
+            return
         names = list(dict.fromkeys(name for row in state.history for name in row))
         with replacing(self.path, sync=False) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, names, lineterminator="\n")
@@ -48,10 +51,14 @@ class JSONLog(Callback):
         self.path = Path(path)
 
     def on_train_begin(self, state: TrainState) -> None:
+        if rank():
+            return
         with replacing(self.path, sync=False) as temporary:
             temporary.write_text("".join(map(_line, state.history)), encoding="utf-8")
 
     def on_epoch_end(self, state: TrainState) -> None:
+        if rank():
+            return
         with self.path.open("a", encoding="utf-8") as f:
             f.write(_line(state.metrics))
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from ..autograd import withgradient
 from ..capturing import capture as record
+from ..distributed import DistributedLoader, Group, check_equal, synchronize
+from ..distributed import withgradient as shared_gradient
+from ..distributed.synchronising import separate
 from ..files import load_checkpoint
 from ..optimisers import OptimiserState, setup, update
 from .callbacks import Callback
@@ -40,6 +43,9 @@ def train(
     ``resume``: a file of the Checkpoint callback: the run goes on from there, step for step as if it had never stopped.
     (Data that is no DataLoader must give the same batches in every epoch for this.)
 
+    With a ``DistributedLoader`` all ranks train together, each on its share of every batch: the model is synchronised first,
+    the loss is a mean over the batch, a reason to stop on one rank stops all, and files and lines are written by rank 0.
+
     The state holds ``history``, one row per epoch with the mean loss (weighted by the batches' lengths), the seconds,
     and what callbacks add. A run ends early when a callback sets ``state.stop``.
     """
@@ -54,7 +60,13 @@ def train(
     if not isinstance(opt, OptimiserState):
         opt = setup(opt, model)
 
+    group = data.group if isinstance(data, DistributedLoader) else Group()
+    if capture and group.size > 1:
+        raise ValueError("train: capture=True replays a step of one process; with several ranks leave it out")
+
     def gradients(*batch: Any) -> tuple[Any, Any]:
+        if group.size > 1:
+            return shared_gradient(lambda m: loss(m, *batch), model, _length(batch), group)
         return withgradient(lambda m: loss(m, *batch), model)
 
     find = record(gradients) if capture else gradients
@@ -62,34 +74,38 @@ def train(
     state = TrainState(model, opt, data, epochs, batches, tuple(callbacks))
     if resume is not None:
         state.load_state_dict(load_checkpoint(resume))
+    synchronize(model, group)
     start = time.perf_counter() - state.seconds
     try:
         _call(state, "on_train_begin")
         while not state.stop and (state.epoch < epochs or state.batch):
-            _epoch(state, find, start)
+            _epoch(state, find, start, group)
     finally:
         state.seconds = time.perf_counter() - start
         _call(state, "on_train_end")
     return state
 
 
-def _epoch(state: TrainState, gradients: Callable[..., Any], start: float) -> None:
+def _epoch(state: TrainState, gradients: Callable[..., Any], start: float, group: Group) -> None:
     batches: Iterable[Any] = state.data
     if not state.batch:
         state.epoch += 1
         state.seen, state.sums, state.epoch_seconds = 0, {}, 0.0
+        if group.size > 1:  # where the last batch was uneven, ranks have drawn unequally much
+            separate(state.model, group)
         _call(state, "on_epoch_begin")
     elif not hasattr(state.data, "load_state_dict"):  # resumed in the middle of an epoch
         batches = itertools.islice(state.data, state.batch, None)
     state.metrics = {}
     epoch_start = time.perf_counter() - state.epoch_seconds
     for batch in batches:
-        _step(state, gradients, tuple(batch) if isinstance(batch, tuple | list) else (batch,))
+        _step(state, gradients, tuple(batch) if isinstance(batch, tuple | list) else (batch,), group)
         if state.stop:
             return
         now = time.perf_counter()
         state.seconds, state.epoch_seconds = now - start, now - epoch_start
         _call(state, "on_step_end")
+        state.stop = group.agreed(state.stop, f"the end of step {state.step}")
         if state.stop:
             return
     if not state.batch:
@@ -97,17 +113,20 @@ def _epoch(state: TrainState, gradients: Callable[..., Any], start: float) -> No
     state.metrics = {"epoch": state.epoch, "step": state.step, **state.means, "seconds": round(state.epoch_seconds, 6)}
     state.batch = 0
     state.history.append(state.metrics)
+    check_equal(state.model, group)
     _call(state, "on_epoch_end")
+    state.stop = group.agreed(state.stop, f"the end of epoch {state.epoch}")
 
 
-def _step(state: TrainState, gradients: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _step(state: TrainState, gradients: Callable[..., Any], arguments: tuple[Any, ...], group: Group) -> None:
     value, grads = gradients(*arguments)
     state.loss, companions = _split(value)
     _call(state, "on_loss")
+    state.stop = group.agreed(state.stop, f"the loss of step {state.step + 1}")
     if state.stop:  # before the update: the weights are still good
         return
     update(state.opt, state.model, grads)
-    n = _length(arguments)
+    n = _length(arguments) if group.size == 1 else state.data.length(state.batch)
     state.step += 1
     state.batch += 1
     state.observations += n

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
+from ..distributed import rank
 from .callbacks import Callback
 from .train_states import TrainState
 
@@ -14,6 +15,7 @@ class Progress(Callback):
 
     The bar is tqdm's, in a terminal or a notebook; ``bar=False``, or a stream that is no terminal, leaves only the
     lines, without control characters. ``stream``: default the standard output. ``unit``: what observations are called.
+    Of several ranks, rank 0 shows it.
     """
 
     def __init__(self, stream: TextIO | None = None, bar: bool | None = None, unit: str = "samples") -> None:
@@ -24,7 +26,7 @@ class Progress(Callback):
     def on_train_begin(self, state: TrainState) -> None:
         self._first = None
         stream = self._stream()
-        if self.bar if self.bar is not None else stream.isatty():
+        if rank() == 0 and (self.bar if self.bar is not None else stream.isatty()):
             from tqdm.auto import tqdm
 
             total = state.batches * state.epochs if state.batches else None
@@ -54,6 +56,8 @@ class Progress(Callback):
         return self.stream if self.stream is not None else sys.stdout
 
     def _print(self, line: str) -> None:
+        if rank():
+            return
         if self._bar is not None:
             self._bar.write(line, file=self._stream())
         else:

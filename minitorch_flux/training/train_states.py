@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.generator import Generator, default_generator
-from ..nn.module import walk
+from ..backend import Generator
+from ..nn.generators import generators
 from ..nn.state_dicts import load_state_dict, state_dict
 
 PARTS = ("model", "optimiser", "generators", "data", "progress", "callbacks")
@@ -54,17 +54,28 @@ class TrainState:
         return {
             "model": state_dict(self.model),
             "optimiser": self.opt.state_dict(),
-            "generators": {path: _get_state(g) for path, g in _generators(self.model).items()},
+            "generators": {path: _get_state(g) for path, g in generators(self.model).items()},
             "data": self.data.state_dict() if hasattr(self.data, "state_dict") else None,
             "progress": {name: getattr(self, name) for name in PROGRESS},
             "callbacks": [{"name": type(c).__name__, "state": c.state_dict()} for c in self.callbacks],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict()`` was taken. Raises, before anything has changed, where the model does not fit."""
+        """Go on where ``state_dict()`` was taken. Raises ValueError where the run does not fit; it is as it was then."""
+        before = self.state_dict()
+        try:
+            self._check(state)
+            self._load(state)
+        except Exception as error:
+            self._load(before)
+            if isinstance(error, ValueError):
+                raise
+            raise ValueError(f"a damaged state of a training run ({type(error).__name__}: {str(error)[:200]})") from error
+
+    def _check(self, state: Mapping[str, Any]) -> None:
         if missing := [part for part in PARTS if part not in state]:
             raise ValueError(f"not the state of a training run: it has no {', '.join(missing)}")
-        theirs, ours = [c["name"] for c in state["callbacks"]], [type(c).__name__ for c in self.callbacks]
+        theirs, ours = [str(c["name"]) for c in state["callbacks"]], [type(c).__name__ for c in self.callbacks]
         if theirs != ours:
             raise ValueError(f"the checkpoint was saved with the callbacks [{', '.join(theirs)}], this run has "
                              f"[{', '.join(ours)}]")
@@ -72,39 +83,30 @@ class TrainState:
             was, now = ("a DataLoader", "another iterable")[:: 1 if state["data"] is not None else -1]
             raise ValueError(f"the checkpoint was saved with {was} as its data, this run has {now}; the batches after "
                              "it would be others")
+        for name in PROGRESS:
+            found, kind = state["progress"][name], type(getattr(self, name))
+            if type(found) is not kind and not (kind is float and type(found) is int):
+                raise ValueError(f"a damaged state of a training run (its {name} is a {type(found).__name__}, expected "
+                                 f"{kind.__name__})")
         if state["progress"]["epoch"] > self.epochs:
             raise ValueError(f"the checkpoint is in epoch {state['progress']['epoch']}, this run ends after "
                              f"{self.epochs} (epochs= counts those before the checkpoint, too)")
-        generators = _generators(self.model)
-        if set(generators) != set(state["generators"]):
+        ours_now = generators(self.model)
+        if set(ours_now) != set(state["generators"]):
             raise ValueError(f"the checkpoint has random generators at {sorted(state['generators'])}, this model at "
-                             f"{sorted(generators)}")
-        before = state_dict(self.model), self.opt.state_dict()
-        try:
-            load_state_dict(self.model, state["model"])
-            self.opt.load_state_dict(state["optimiser"])
-            if state["data"] is not None:
-                self.data.load_state_dict(state["data"])
-        except Exception:
-            load_state_dict(self.model, before[0])
-            self.opt.load_state_dict(before[1])
-            raise
-        for path, g in generators.items():
+                             f"{sorted(ours_now)}")
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        load_state_dict(self.model, state["model"])
+        self.opt.load_state_dict(state["optimiser"])
+        if state["data"] is not None:
+            self.data.load_state_dict(state["data"])
+        for path, g in generators(self.model).items():
             _set_state(g, state["generators"][path])
-        for name in PROGRESS:
-            setattr(self, name, state["progress"][name])
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(saved["state"])
-
-
-def _generators(model: Any) -> dict[str, Generator | np.random.Generator]:
-    """The default generator and every one that a layer of the model keeps, each once."""
-    found: dict[str, Generator | np.random.Generator] = {"default": default_generator()}
-    for path, module in walk(model):
-        for name, value in vars(module).items():
-            if isinstance(value, Generator | np.random.Generator) and all(value is not g for g in found.values()):
-                found[f"{path}.{name}" if path else name] = value
-    return found
+        for name in PROGRESS:
+            setattr(self, name, state["progress"][name])
 
 
 def _get_state(g: Generator | np.random.Generator) -> Any:

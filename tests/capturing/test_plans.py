@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import minitorch_flux as flux
 from minitorch_flux import Adam, BatchNorm, Chain, Conv, Dense, Dropout, MaxPool, flatten, relu
 from minitorch_flux.autograd import Operation, Tensor, custom, operations, transforms, walk
-from minitorch_flux.capturing.plans import place
+from minitorch_flux.capturing.plans import _place_many, place
 from minitorch_flux.capturing.recorder import Storage
 
 from .test_capture import images, mlp, normed, trainer
@@ -104,6 +104,26 @@ def test_places_do_not_overlap(lives):
         assert total == sum(rounded)
     if all(s.last < t.first for s, t in itertools.pairwise(sorted(storages, key=lambda s: s.first))):
         assert total == max(rounded, default=0)
+
+
+@given(lifetimes)
+def test_places_of_a_long_step_do_not_overlap(lives):
+    """Found in the order of time: as sound, an eighth or so larger, and what has gone makes room."""
+    storages = []
+    for nbytes, a, b in lives:
+        s = Storage(0, nbytes)
+        s.first, s.last = min(a, b), max(a, b)
+        storages.append(s)
+    offsets, total = _place_many(storages)
+    for (s, at), (t, there) in itertools.combinations(zip(storages, offsets, strict=True), 2):
+        if s.first <= t.last and t.first <= s.last:
+            assert at + s.nbytes <= there or there + t.nbytes <= at
+    assert all(at % 64 == 0 and at + s.nbytes <= total for s, at in zip(storages, offsets, strict=True))
+    assert total <= sum(-(-s.nbytes // 64) * 64 * 1.25 + 64 for s in storages)
+    chain = [Storage(0, 1000) for _ in range(5000)]
+    for i, s in enumerate(chain):
+        s.first, s.last = i, i + 1
+    assert place(chain)[1] == 2 * 1024
 
 
 def test_no_memory_at_all():

@@ -386,16 +386,32 @@ def test_malicious_safetensors(header, data, tmp_path):
 
 
 def test_a_dtype_that_numpy_does_not_have(tmp_path):
-    path = make_safetensors(tmp_path / "x.safetensors", {"w": entry("F8_E4M3", [2], 0, 2)}, b"12")
-    with pytest.raises(FileError, match="w has the dtype F8_E4M3, which NumPy does not have"):
+    path = make_safetensors(tmp_path / "x.safetensors", {"w": entry("F4", [2], 0, 1)}, b"1")
+    with pytest.raises(FileError, match="w has the dtype F4, which NumPy does not have"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3fnuz", "float8_e5m2fnuz"])
+def test_8_bit_floats_of_safetensors(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    codes = torch.arange(256, dtype=torch.uint8).view(getattr(torch, name)).reshape(4, 64)
+    save_file({"before": torch.ones(3), "w": codes, "empty": codes[:0].clone()}, tmp_path / "x.safetensors")
+    arrays, _ = read_arrays(tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(arrays["w"], codes.float().numpy())
+    assert arrays["w"].dtype == np.float32
+    assert arrays["empty"].shape == (0, 64)
+    assert arrays["w"].flags.writeable
 
 
 @both
 @pytest.mark.parametrize(
     "header",
     ["{", "[" * 100_000, "[1]", "5", "{}", '{"version": "x", "metadata": {}}', '{"version": 1}',
-     '{"version": 1, "metadata": []}', '{"version": null, "metadata": {}}'],
+     '{"version": 1, "metadata": []}', '{"version": null, "metadata": {}}', '{"version": Infinity, "metadata": {}}',
+     '{"version": -1e999, "metadata": {}}', '{"version": NaN, "metadata": {}}',
+     '{"version": ' + "9" * 5000 + ', "metadata": {}}'],
 )
 def test_damaged_metadata(kind, header, tmp_path):
     path = tmp_path / f"x{kind}"

@@ -2,13 +2,14 @@
 
 import io
 import pickle
+import struct
 import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
-from minitorch_flux.files import FileError, read_torch
+from minitorch_flux.files import FileError, npz, read_torch
 from minitorch_flux.files.formats import read_arrays
 from minitorch_flux.files.npz import read_npz, write_npz
 
@@ -71,12 +72,35 @@ def test_pickles_are_refused_and_not_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "shape", [(10**12,), (10**15, 10**15), (2**62, 2), (3,), (1,), (-1, -2), (-2,), (10**30, 0, 1)]
+    "shape", [(10**12,), (10**15, 10**15), (2**62, 2), (3,), (1,), (-1, -2), (-2,), (10**30, 0, 1), (True, 2), (1, True, 2)]
 )
 def test_a_header_that_promises_what_is_not_there(shape, tmp_path):
     path = archive(tmp_path / "x.npz", [("a.npy", npy(header(shape), b"12345678"))])
     with pytest.raises(FileError, match="not a whole npz file of plain arrays"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize("shape", [(10**30, 0), (2**63, 0), (False,), (0, 2**62, 2**62)])
+def test_a_shape_of_nothing_that_no_array_has(shape, tmp_path):
+    path = archive(tmp_path / "x.npz", [("a.npy", npy(header(shape)))])
+    with pytest.raises(FileError, match="not a whole npz file of plain arrays"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("long", ["name", "shape", "descr"])
+def test_errors_stay_short(long, tmp_path):
+    """Found by fuzzing: the error of a damaged archive quoted half of the file."""
+    text = header((1,) * 3000 if long == "shape" else (2,), [("x" * 8000, "<f4")] if long == "descr" else "<f4")
+    path = archive(tmp_path / "x.npz", [("n" * 30_000 if long == "name" else "a", npy(text, b"123456789"))])
+    with pytest.raises(FileError) as error:
+        read_arrays(path)
+    assert len(str(error.value)) < 1000
+    raw = bytearray(archive(path, [("a.npy", bytes(9000))]).read_bytes())
+    raw[26:28] = struct.pack("<H", 9000)  # the length of the name in the local header
+    path.write_bytes(raw)
+    with pytest.raises(FileError, match="File name in directory 'a.npy' and header") as error:
+        read_arrays(path)
+    assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -98,6 +122,15 @@ def test_versions_of_npy(tmp_path):
         path = archive(tmp_path / "y.npz", [("a.npy", npy(header((2,)), b"12345678", version))])
         with pytest.raises(FileError, match="npy"):
             read_arrays(path)
+
+
+def test_a_bomb_that_keeps_its_promise(tmp_path, monkeypatch):
+    """Half a million zeros in a few hundred bytes; real arrays are denser, and small ones may be as empty as they like."""
+    np.savez_compressed(tmp_path / "x.npz", a=np.zeros(500_000, np.uint8))
+    assert not read_npz(tmp_path / "x.npz")["a"].any()
+    monkeypatch.setattr(npz, "LARGE", 400_000)
+    with pytest.raises(FileError, match=r"its entries expand to 500,128 bytes, more than 100 times the file's .* np\.savez"):
+        read_arrays(tmp_path / "x.npz")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):

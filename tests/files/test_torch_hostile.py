@@ -190,6 +190,17 @@ def test_keys_of_dicts(key, tmp_path):
         (b"(" + text("module") + KIND + text("0") + text("cpu") + b"K\x04tQ", "something that is no storage"),
         (storage(more=b"(K\x01t"), "a view of a storage is not made of"),
         (storage(length=-4), "a storage has the length -4"),
+        (b"ccollections\nCounter\n(K\x01tR", "a Counter is not made of a dict"),
+        (b"cbuiltins\ncomplex\n(" + text("1") + b"tR", "a complex number is not made of two numbers"),
+        (b"cnumpy\ndtype\n(" + text("O8") + b"\x89\x88tR", "a numpy.dtype is 'O8', which is no number"),
+        (b"cnumpy\ndtype\n(K\x01tR", "a numpy.dtype is '1', which is no number"),
+        (b"cnumpy\ndtype\n(" + text("f8") + b"\x89\x88tRK\x01b", "the state of a numpy.dtype has no byte order"),
+        (b"cnumpy\ndtype\n(" + text("f8") + b"\x89\x88tR(K\x03" + text("f") + b"tb", "the state of a numpy.dtype"),
+        (b"cnumpy\ndtype\n(" + text("f8") + b"\x89\x88tR", "a part numpy.dtype\\('f8'\\), which is no number"),
+        (b"c_codecs\nencode\n(" + text("a") + text("rot13") + b"tR", "bytes are not made of a text in latin1"),
+        (b"cnumpy.core.multiarray\nscalar\n(K\x01K\x01tR", "a NumPy scalar is not made of a type and bytes"),
+        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(" + text("f8") + b"tRc_codecs\nencode\n(" + text("abc")
+         + text("latin1") + b"tRtR", "a NumPy scalar of float64 has 3 bytes"),
     ],
 )
 def test_what_is_no_tensor(code, match, tmp_path):
@@ -457,7 +468,8 @@ def test_mutated_anywhere(tmp_path_factory, data, name):
     b"]", b"}", b")", b"(", b"t", b"e", b"u", b"a", b"s", b"N", b"\x88", b"K\x01", b"q\x00", b"h\x00", b"q\x01", b"h\x01", b"R",
     b"b", b"\x85", b"\x86", b"\x94", b"Q", text("a"), NAME, KIND, storage(), tensor([2, 2], [2, 1]), number(2**40),
     b"ccollections\nOrderedDict\n", b"ctorch\nSize\n", b"ctorch._utils\n_rebuild_parameter\n", b"ctorch\nint8\n",
-    b"ctorch._tensor\n_rebuild_from_type_v2\n",
+    b"ctorch._tensor\n_rebuild_from_type_v2\n", b"ccollections\nCounter\n", b"cnumpy\ndtype\n", text("f8"), text("latin1"),
+    b"c_codecs\nencode\n", b"cnumpy.core.multiarray\nscalar\n", b"cbuiltins\ncomplex\n", b"G" + bytes(8),
 ]), max_size=30))  # fmt: skip
 def test_any_program_of_permitted_instructions(tmp_path_factory, code):
     path = tmp_path_factory.getbasetemp() / "program.pt"

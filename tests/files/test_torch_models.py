@@ -183,12 +183,94 @@ def test_counters_and_extra_states_are_ignored():
     assert not report.unused
 
 
+def test_averaged_models_count_their_averages():
+    theirs = torch.optim.swa_utils.AveragedModel(trained(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))))
+    ours = flux.Chain(flux.Dense(3, 4, flux.relu), flux.Dense(4, 2))
+    report = load_torch(ours, theirs)
+    agrees(ours, theirs, normal(5, 3))
+    assert (report.how, report.ignored) == ("order", ["n_averaged"])
+
+
 def test_what_is_no_array_is_unused():
-    ours = flux.Dense(1, 1)
-    state = {**ours.state_dict(), "version": 3}
-    with pytest.raises(StateError, match="version: unused"):
-        load_torch(ours, state)
-    assert load_torch(ours, state, strict=False).unused == ["version"]
+    for ours in (flux.Dense(1, 1), flux.Dense(None, 1)):
+        state = {**flux.Dense(1, 1).state_dict(), "version": 3}
+        with pytest.raises(StateError, match=r"version: unused \(int is no array\)"):
+            load_torch(ours, state)
+        assert load_torch(ours, state, strict=False).unused == ["version"]
+
+
+def test_tensors_without_numbers_are_named():
+    with pytest.raises(StateError, match=r"weight: missing(.|\n)*weight: unused \(Tensor is no array \(.*meta"):
+        load_torch(flux.Dense(3, 2), nn.Linear(3, 2, device="meta"))
+
+
+def test_views_that_negate_and_small_floats():
+    ours, numbers = flux.Dense(3, 2), normal(2, 3)
+    negative = torch.complex(torch.zeros(2, 3), torch.tensor(numbers)).conj().imag  # a view with the bit "negative"
+    assert negative.is_neg()
+    load_torch(ours, {"weight": negative, "bias": torch.zeros(2)})
+    np.testing.assert_array_equal(ours.weight.data, -numbers)
+    for dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2):
+        load_torch(ours, {"weight": torch.tensor(numbers).to(dtype), "bias": torch.zeros(2)})
+        np.testing.assert_array_equal(ours.weight.data, torch.tensor(numbers).to(dtype).float().numpy())
+
+
+# -- checkpoints of training programs ----------------------------------------------------------------------------------
+
+
+def trained_for_a_while():
+    """A model, its optimiser, its schedule and its scaler, as a training program has them."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    opt = torch.optim.Adam(model.parameters())
+    model(torch.ones(4, 3)).sum().backward()
+    opt.step()
+    model.eval()
+    return model, opt, torch.optim.lr_scheduler.MultiStepLR(opt, [3, 5]), torch.amp.GradScaler("cpu")
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+def test_a_checkpoint_of_a_training_program(new, tmp_path):
+    model, opt, schedule, scaler = trained_for_a_while()
+    torch.save({"epoch": 3, "arch": "mlp", "model": model.state_dict(), "best_acc1": np.float64(71.5),
+                "optimizer": opt.state_dict(), "lr_scheduler": schedule.state_dict(), "scaler": scaler.state_dict(),
+                "rng": torch.get_rng_state()}, tmp_path / "x.pth", _use_new_zipfile_serialization=new)  # fmt: skip
+    ours = flux.Chain(flux.Dense(3, 4), flux.BatchNorm(4, flux.relu), flux.Dense(4, 2))
+    report = load_torch(ours, tmp_path / "x.pth")
+    assert (report.key, report.how, len(report.ignored)) == ("model", "order", 1)
+    agrees(ours, model, normal(5, 3))
+    found = flux.read_torch(tmp_path / "x.pth")
+    assert (found["best_acc1"], found["lr_scheduler"]["milestones"]) == (71.5, {3: 1, 5: 1})
+
+
+def test_a_checkpoint_of_lightning(tmp_path):
+    model, opt, schedule, _ = trained_for_a_while()
+    state = {f"model.{k}": t for k, t in model.state_dict().items()} | {"loss.weight": torch.ones(2)}
+    torch.save({"epoch": 1, "global_step": 5, "pytorch-lightning_version": "2.5.0", "state_dict": state,
+                "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 1}}}},
+                "callbacks": {"ModelCheckpoint{'monitor': 'val'}": {"best_model_score": torch.tensor(0.5), "kth": {}}},
+                "optimizer_states": [opt.state_dict()], "lr_schedulers": [schedule.state_dict()],
+                "hyper_parameters": {"lr": 0.1, "sizes": [3, 4, 2]}}, tmp_path / "last.ckpt")
+    ours = flux.Chain(flux.Dense(3, 4), flux.BatchNorm(4, flux.relu), flux.Dense(4, 2))
+    with pytest.raises(StateError, match=r"loss\.weight: unused"):
+        load_torch(ours, tmp_path / "last.ckpt")
+    report = load_torch(ours, tmp_path / "last.ckpt", strict=False)
+    assert (report.key, report.unused) == ("state_dict", ["loss.weight"])
+    agrees(ours, model, normal(5, 3))
+    load_torch(ours, tmp_path / "last.ckpt", rename=lambda key: {"0": "0.", "1": "1.", "3": "2."}[key[6]] + key[8:]
+               if key.startswith("model.") and not key.endswith("tracked") else None)
+
+
+def test_what_pytorch_reads_of_ours_its_layers_take(tmp_path):
+    """Both ways through PyTorch's own functions, without the counters that its BatchNorm keeps."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    theirs = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    ours = flux.Chain(flux.Dense(3, 4), flux.BatchNorm(4), flux.Dense(4, 2))
+    flux.save_torch(ours, tmp_path / "x.pt")
+    flux.save(tmp_path / "x.safetensors", ours)
+    states = torch.load(tmp_path / "x.pt", weights_only=True), safetensors.load_file(tmp_path / "x.safetensors")
+    for state in states:
+        assert theirs.load_state_dict(state, strict=True)
+        agrees(ours, theirs.eval(), normal(5, 3))
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -21,7 +21,9 @@ from minitorch_flux import (
     models,
     relu,
 )
-from minitorch_flux.inspection.boxes import place_all
+from minitorch_flux.inspection.boxes import BOLD, CHARACTER, place_all, size_of
+from minitorch_flux.inspection.followers import Place
+from minitorch_flux.inspection.graphs import Vertex
 
 
 def small():
@@ -259,3 +261,17 @@ def test_graphviz_where_it_is_installed(tmp_path, monkeypatch):
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_indices_that_change_their_dtype_on_the_way_are_not_lost():
+    model = Chain(flux.Embedding(10, 4), flux.LSTM(4, 3))
+    for d in (flux.draw(model, (5,), dtype="int32", axis=1), flux.draw(model, (5,), dtype="int64", axis=1, unfolded=True)):
+        read = {b for _, b in d.graph.edges}
+        assert [v.title for v in d.graph.vertices if v not in read] == ["input"]
+
+
+def test_a_box_is_as_wide_as_its_text():
+    wide, narrow = (Vertex(f"{name}(192)", "other", Place("", None, None)) for name in ("LayerNormV2", "x"))
+    assert size_of(wide)[0] - size_of(narrow)[0] == pytest.approx(10 * (CHARACTER + BOLD), abs=74)
+    named = Vertex("patches  PatchEmbedding(embedplanes=192)", "other", Place("", None, None))
+    assert size_of(named)[0] > 39 * CHARACTER + 14 * BOLD

@@ -1,6 +1,7 @@
 """watch: what is noted, against the same computed by hand, what is warned of, and the files."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -159,3 +160,15 @@ def test_curves_of_odd_numbers():
     many = {f"layer.{i}.with.a.long.name": [(0, float(i))] for i in range(60)}
     texts = [t.text for t in ET.fromstring(charts.svg([("t", many, False)], "many")).iter("{http://www.w3.org/2000/svg}text")]
     assert len(texts) < 40
+
+
+def test_names_stand_at_the_ends_of_their_lines():
+    lines = {"low": [(0, 0.1), (5, 0.0)], "near": [(0, 0.1), (5, 0.01)], "high": [(0, 0.1), (5, 1.0)]}
+    text = charts.svg([("a panel", lines, False)], "curves")
+    paths = re.findall(r'class="l" d="([^"]+)"[^>]*><title>(\w+)<', text)
+    ends = {name: float(path.rpartition(",")[2]) for path, name in paths}
+    names = {name: float(y) - 3.5 for y, name in re.findall(r'<text x="[\d.]+" y="([\d.]+)" style="fill:[^"]+">(\w+)<', text)}
+    assert names["high"] == pytest.approx(ends["high"], abs=0.11)
+    assert names["low"] - names["near"] == pytest.approx(charts.APART, abs=0.11)
+    assert ends["low"] - charts.APART - 0.11 < names["near"] < ends["near"] + charts.APART
+    assert names["low"] <= ends["low"] + 0.11  # the last one stays in the panel

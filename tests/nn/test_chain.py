@@ -1,5 +1,7 @@
 """Chain: the identities of the Flux page, indexing, slicing, names, and the path in errors."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -151,11 +153,46 @@ class Residual(flux.Module):
 
 def test_errors_carry_the_path_through_layers_that_hold_chains():
     m = Chain(Dense(4, 4), a := Residual(Chain(relu, Residual(Chain(Dense(5, 4))))))
-    with pytest.raises(ValueError, match=r"^Chain\[1\]\.Residual\.Chain\[1\]\.Residual\.Chain\[0\] Dense\(5, 4\): "):
+    with pytest.raises(ValueError, match=r"^Chain\[1\]\.Residual\.f\.Chain\[1\]\.Residual\.f\.Chain\[0\] Dense\(5, 4\): "):
         m(np.zeros((8, 4), np.float32))
     with pytest.raises(ValueError, match=r"^Chain\[1\] Dense\(5, 4\)"):
         flux.activations(Chain(relu, Dense(5, 4)), np.zeros((8, 4), np.float32))
     assert isinstance(a.f, Chain)
+
+
+class Branches(flux.Module):
+    """Layers in a list, in a dict and as an attribute, called by hand."""
+
+    def __init__(self, *layers, heads=None, last=flux.identity):
+        self.layers, self.heads, self.last = list(layers), heads or {}, last
+
+    def forward(self, x, head=None):
+        for layer in self.layers:
+            x = layer(x)
+        return self.last(x if head is None else self.heads[head](x))
+
+
+def test_errors_carry_the_path_through_modules_that_call_their_layers_by_hand():
+    x = np.zeros((8, 4), np.float32)
+    wrong = Dense(5, 4)
+    for model, path in (
+        (Branches(Dense(4, 4), wrong), r"Branches\.layers\[1\]"),
+        (Branches(last=wrong), r"Branches\.last"),
+        (Chain(relu, Branches(relu, Branches(relu, wrong))), r"Chain\[1\]\.Branches\.layers\[1\]\.Branches\.layers\[1\]"),
+        (Branches(Chain(relu, wrong)), r"Branches\.layers\[0\]\.Chain\[1\]"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{path} Dense\(5, 4\): the input has 4 features, expected 5"):
+            model(x)
+    with pytest.raises(ValueError, match=r"^Branches\.heads\.b Dense\(5, 4\): "):
+        Branches(heads={"a": relu, "b": wrong})(x, head="b")
+
+
+def test_an_error_of_the_modules_own_is_left_as_it_is():
+    with pytest.raises(KeyError) as caught:
+        Branches()(np.zeros((8, 4), np.float32), head="c")
+    assert caught.value.args == ("c",)
+    assert not hasattr(caught.value, "__notes__")
+    assert list(inspect.signature(Branches()).parameters) == ["x", "head"]
 
 
 def test_other_errors_carry_the_path_in_a_note():
@@ -166,7 +203,9 @@ def test_other_errors_carry_the_path_in_a_note():
     with pytest.raises(KeyError) as error:
         m(np.ones(2))
     assert error.value.args == ("missing",)
-    assert error.value.__notes__ == ["in Chain['a'], broken", "in Chain[1], Residual(Chain(a=broken))"]
+    assert error.value.__notes__ == [
+        "in Chain['a'], broken", "in Residual.f, Chain(a=broken)", "in Chain[1], Residual(Chain(a=broken))"
+    ]
 
 
 def test_gradients_of_a_chain_follow_its_indices():

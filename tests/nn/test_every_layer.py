@@ -29,6 +29,7 @@ from minitorch_flux import (
     BatchNorm,
     Bilinear,
     Chain,
+    Checkpointed,
     Conv,
     ConvTranspose,
     CrossCor,
@@ -134,7 +135,7 @@ class Case:
 
     def name(self, m):
         """What the errors of a layer begin with: itself, or the path to a layer in it."""
-        of_layers = (Chain, Maxout, SkipConnection, Parallel, PairwiseFusion, WHCN)
+        of_layers = (Chain, Maxout, SkipConnection, Parallel, PairwiseFusion, WHCN, Checkpointed)
         return self.make.__name__ if self.make in of_layers else without_counter(text(m))
 
     def __str__(self):
@@ -307,6 +308,8 @@ add(WeightNorm, drawn(LSTM, 3, 4), "weight_hh_l0", None, x=numbers(3, 2, 3), cas
 add(WeightNorm, layer=drawn(Conv, (2, 2), 2, 3), name="weight", axis=1, x=numbers(2, 2, 3, 4), case_single=True)
 add(WHCN, Chain(drawn(Conv, (2, 3), 2, 3, tanh), BatchNorm(3)), x=numbers(4, 3, 2, 5), case_batch=3, case_lists=False)
 add(WHCN, drawn(Dense, 4, 3), x=numbers(4, 5), case_batch=1, case_lists=False)
+add(Checkpointed, drawn(Dense, 4, 3, relu), x=numbers(5, 4), case_single=True)
+add(Checkpointed, layer=Chain(drawn(Conv, (2, 3), 2, 3, tanh), BatchNorm(3)), x=numbers(4, 2, 3, 5))
 
 LAYERS = {n: v for n in flux.__all__ if isinstance(v := getattr(flux, n), type) and issubclass(v, Module) and v is not Module}
 

@@ -1,7 +1,8 @@
 """ONNX's single-node suite: every case of the generator passes, or is refused for a reason that is written down.
 
-conformance.txt is the table: for each operator how many cases pass (one node, and the same as a graph of ONNX's own
-definition), and how many are not compared and why. A case that is refused must be refused with UnsupportedOperator.
+conformance.txt is the table, and docs/onnx-conformance.md the page that is made of it: for each operator how many cases pass
+(one node, and the same as a graph of ONNX's own definition), and how many are not compared and why. A case that is refused
+must be refused with UnsupportedOperator.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
@@ -22,12 +24,6 @@ TABLE = Path(__file__).with_name("conformance.txt")
 RANDOM = "random numbers of another generator"
 REASONS = {
     "classical machine learning": ("ArrayFeatureExtractor", "Binarizer", "LabelEncoder", "TreeEnsemble", "TfIdfVectorizer"),
-    "complex numbers": ("DFT", "STFT"),
-    "determinants": ("Det",),
-    "image files": ("ImageDecoder",),
-    "its definition needs types that the file leaves out": ("LinearAttention",),
-    "object detection": ("NonMaxSuppression", "RoiAlign"),
-    "opset 8 of an operator that then changed": ("Scan",),
     "quantised arithmetic": (
         "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
         "QuantizeLinear",
@@ -36,7 +32,6 @@ REASONS = {
         "Identity", "If", "Loop", "OptionalGetElement", "OptionalHasElement", "SequenceInsert", "SequenceMap",
         "SplitToSequence",
     ),
-    "spectrograms": ("MelWeightMatrix",),
     "strings": ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "Equal"),
     "types of less than 8 bits, 8-bit floats and strings": ("Cast", "CastLike"),
     RANDOM: ("Bernoulli", "Dropout"),
@@ -83,7 +78,9 @@ def check(case: Any) -> str:
     for inputs, wanted in case.data_sets:
         got = outputs_of(net, map(as_array, inputs))
         for y, w in zip(got, map(as_array, wanted), strict=True):
-            assert_same(y, w, case.rtol, case.atol)
+            # the suite's own transforms are rounded to float32, of which the zeros among large numbers tell
+            rounding = 1e-7 * float(np.abs(w).max()) if "dft" in case.name else 0.0
+            assert_same(y, w, case.rtol, max(case.atol, rounding))
     return ""
 
 
@@ -123,11 +120,58 @@ def test_the_table_has_every_module_of_the_suite():
     assert set(rows()) == module_names()
 
 
+def page() -> str:
+    """The page for the documentation: the table by operator, passes and refusals counted apart."""
+    counts: dict[str, Counter[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
+    for lines in rows().values():
+        for line in lines:
+            _, op, one, written_out, *rest = line.split(None, 4)
+            counts.setdefault(op, Counter()).update({"one": int(one), "written out": int(written_out)})
+            if rest:
+                n, reason = rest[0].split(None, 1)
+                counts[op]["refused"] += int(n)
+                reasons.setdefault(reason, Counter())[op] += int(n)
+    total = sum(counts.values(), Counter())
+    random = sum(reasons.pop(RANDOM, Counter()).values())
+    head = f"""# ONNX conformance
+
+The cases of ONNX's own suite, `onnx.backend.test.case.node` of the package onnx {SUITE}, read by `flux.onnx.load` and
+run: {total["one"]} cases of one node pass, and {total["written out"]} of the same written out in ONNX's own definitions.
+Beside them {total["refused"] - random} are refused by `UnsupportedOperator`, all for one of these reasons:
+
+| reason | cases | operators |
+| --- | ---: | --- |
+"""
+    for reason, ops in sorted(reasons.items()):
+        head += f"| {reason} | {sum(ops.values())} | {', '.join(sorted(ops))} |\n"
+    head += f"""
+{random} cases of random numbers give the right shapes and dtypes, of which alone the suite can tell: the numbers are another
+generator's.
+
+| operator | one node | written out | refused or random |
+| --- | ---: | ---: | ---: |
+"""
+    body = "".join(
+        f"| {op} | {c['one'] or ''} | {c['written out'] or ''} | {c['refused'] or ''} |\n" for op, c in sorted(counts.items())
+    )
+    return head + body + "\nMade by `python tests/onnx/test_onnx_conformance.py`, and compared with the suite by the tests.\n"
+
+
+SUITE = "1.23"
+PAGE = Path(__file__).parents[2] / "docs" / "onnx-conformance.md"
+
+
+def test_the_page_is_current():
+    assert PAGE.read_text() == page()
+
+
 def write() -> None:
-    """Write the table anew (`python tests/onnx/test_onnx_conformance.py`), to be read before it is committed."""
+    """Write the table and the page anew (`python tests/onnx/test_onnx_conformance.py`), to be read before it is committed."""
     head = f"# {'module':<34}{'operator':<28}{'one node':>6}{'written out':>12}{'not compared, and why':>26}\n"
     lines = [line for module in sorted(module_names()) for line in lines_of(module)]
     TABLE.write_text(head + "\n".join(lines) + "\n")
+    PAGE.write_text(page())
 
 
 if __name__ == "__main__":

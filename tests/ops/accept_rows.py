@@ -14,7 +14,7 @@ from minitorch_flux.backend import FUNCTIONS, accumulator
 from minitorch_flux.ops.batches import Batch
 from minitorch_flux.ops.elementwise import LARGE, PARALLEL
 from minitorch_flux.ops.geometry import window
-from minitorch_flux.ops.nonlinearities import identity, relu, sigmoid, tanh
+from minitorch_flux.ops.nonlinearities import identity, relu, sigmoid, swish, tanh
 from minitorch_flux.ops.reductions import FEW
 from minitorch_flux.ops.upsampling import linear_taps
 
@@ -594,6 +594,41 @@ def _(d):
     for n in SIZES:
         yield d.normal(3, 5, n), 1, linear_taps(5, 12, None, False)
         yield d.normal(3, n), 1, linear_taps(n, 2 * n + 1, None, True)
+
+
+# -- dense.cu ----------------------------------------------------------------------------------------------------------
+
+
+def _dense_outside(d):
+    yield d.normal(0, 5), d.normal(3, 5), None, relu
+    yield d.normal(4, 5), d.normal(0, 5), None, relu
+    yield d.normal(2, 100), d.normal(100, 100), None, relu  # few rows
+    other = "float64" if d.dtype != "float64" else "float32"
+    yield d.normal(9, 5), d.plain(3, 5, dtype=other), None, relu
+    yield d.normal(9, 5), d.normal(3, 5), d.plain(3, dtype=other), relu
+
+
+@row("dense_forward", outside=_dense_outside, dtypes=WIDE)
+def _(d):
+    for n in SIZES:
+        yield d.normal(3, n), d.normal(2, n), d.plain(2), tanh
+        yield d.normal(9, n), d.normal(33, n), d.plain(33), sigmoid
+        yield d.normal(3, 3, 17), d.normal(n, 17), None, swish
+        yield d.normal(17), d.normal(n % 50, 17), None, identity
+    yield d.normal(40, 20), d.normal(60, 20), d.plain(60), identity
+
+
+def _dense_data_outside(d):
+    yield d.normal(9, 5), d.normal(5, 3)  # few multiplications
+    yield d.normal(2, 100), d.normal(100, 100)  # few rows
+    yield d.normal(20, 100), d.plain(100, 100, dtype="float64" if d.dtype != "float64" else "float32")
+
+
+@row("dense_data", outside=_dense_data_outside, dtypes=WIDE)
+def _(d):
+    for n in SIZES[1:]:
+        yield d.normal(9, n), d.normal(n, 48)
+        yield d.normal(40, 30), d.normal(30, n)
 
 
 # -- attention.cu, ctc.cu, recurrences.cu, updates.cu ------------------------------------------------------------------

@@ -176,14 +176,13 @@ def test_kernels_equal_references(n, groups, c, o, h, w, kh, kw, stride, lo, hi,
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(1, abs(b).max()))
 
 
-@pytest.mark.parametrize("route", ["direct", "columns"])
+@pytest.mark.parametrize("route", ["direct", "columns", "image_columns"])
 @pytest.mark.parametrize("case", ["plain", "3-d", "asymmetric", "groups", "depthwise, two for one", "1x1", "long kernel"])
-def test_both_routes_compute_every_geometry(case, route, monkeypatch):
+def test_every_route_computes_every_geometry(case, route, monkeypatch):
     xs, ws, options = CASES[case]
     box = window("w", ws[2:], **options)
     x, w = normal(*xs), normal(*ws)
-    monkeypatch.setattr(convolution_kernels, "_is_direct", lambda *args: route == "direct")
-    monkeypatch.setattr(convolution_kernels, "suits", lambda *args: False)  # the depthwise kernels
+    monkeypatch.setattr(convolution_kernels, "algorithm_for", lambda *args: route)
     monkeypatch.setattr(convolution_kernels, "CHUNK", 50)  # an image or two at a time
     y = slow_conv(x, w, **options)
     np.testing.assert_allclose(conv_forward(x, w, box), y, rtol=1e-12, atol=1e-12)
@@ -192,21 +191,8 @@ def test_both_routes_compute_every_geometry(case, route, monkeypatch):
     np.testing.assert_allclose((conv_filter_forward(x, y, box) * w).sum(), total)
 
 
-def test_the_route_depends_on_the_shape_only():
-    def route(kernel, inputs, width, **options):
-        return convolution_kernels._is_direct(window("w", kernel, **options), inputs, width)
-
-    assert route((5, 5), 1, 28)
-    assert route((5, 5), 6, 10)
-    assert route((3, 3), 64, 32)
-    assert route((3, 3), 1, 7, groups=64)
-    assert not route((3, 3), 64, 7), "short lines leave lanes empty"
-    assert not route((1, 1), 64, 32), "a matrix product as it is"
-    assert not route((16, 16), 3, 14, stride=16), "too long to unroll"
-
-
 @pytest.mark.parametrize("how", EMULATIONS, ids=str)
-def test_in_the_emulator(how):
+def test_in_the_emulator(how, monkeypatch):
     shapes = [
         ((2, 2, 5, 7), (5, 2, 3, 3), dict(pad=1)),
         ((2, 4, 4, 40), (6, 2, 2, 3), dict(pad=((1, 0), (2, 1)), stride=(2, 3), dilation=(1, 2), groups=2)),
@@ -218,6 +204,7 @@ def test_in_the_emulator(how):
         with use_kernels(False):
             y = conv_forward(x, w, box)
             wanted = y, conv_data_forward(y, w, box, xs[2:]), conv_filter_forward(x, y, box)
+        monkeypatch.setattr(convolution_kernels, "algorithm_for", lambda *args: "direct")
         with emulated(**how) as emulation:
             got = conv_forward(x, w, box), conv_data_forward(y, w, box, xs[2:]), conv_filter_forward(x, y, box)
         assert emulation.launches >= 3
@@ -243,7 +230,8 @@ def test_the_same_call_gives_the_same_bits(xs, ws):
             np.testing.assert_array_equal(a, b)
 
 
-def test_the_direct_kernels_give_the_same_bits_on_any_number_of_threads():
+def test_the_direct_kernels_give_the_same_bits_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(convolution_kernels, "algorithm_for", lambda *args: "direct")
     box = window("w", (5, 5), pad=2)
     x, w = normal(40, 3, 20, 28, dtype=np.float32), normal(8, 3, 5, 5, dtype=np.float32)
     found = []
@@ -279,10 +267,12 @@ def test_a_steady_state_takes_no_new_memory(xs):
 
 PROGRAM = """
 import numpy as np
+from minitorch_flux.ops import convolution_kernels
 from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
 from minitorch_flux.ops.depthwise import depthwise_data, depthwise_filter, depthwise_forward
 from minitorch_flux.ops.geometry import window
 from minitorch_flux.ops.pooling import max_pool_backward, max_pool_forward, mean_pool_backward, mean_pool_forward
+from minitorch_flux.ops.convolution_table import algorithm_for
 from tests.oracles import normal
 
 for dtype in (np.float32, np.float64):
@@ -303,6 +293,16 @@ for dtype in (np.float32, np.float64):
             wanted, launches = f.reference(*arguments), f.launches
             np.testing.assert_allclose(f(*arguments), wanted, rtol=1e-4, atol=1e-5 * abs(wanted).max())
             assert f.launches == launches + 1
+    box = window("w", (3, 3), 1, 1)
+    x, w, y = normal(2, 3, 6, 29, dtype=dtype), normal(19, 3, 3, 3, dtype=dtype), normal(2, 19, 6, 29, dtype=dtype)
+    for name in ("direct", "blocked", "winograd_tiles"):
+        convolution_kernels.algorithm_for = lambda *arguments: name
+        triad = (conv_forward, x, w, box), (conv_data_forward, y, w, box, (6, 29)), (conv_filter_forward, x, y, box)
+        for f, *arguments in triad:
+            wanted, launches = f.reference(*arguments), f.launches
+            np.testing.assert_allclose(f(*arguments), wanted, rtol=1e-4, atol=1e-5 * abs(wanted).max())
+            assert f.launches == launches + 1
+    convolution_kernels.algorithm_for = algorithm_for
 """
 
 

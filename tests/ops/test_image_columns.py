@@ -105,7 +105,8 @@ def test_taps_that_meet_padding_alone_are_left_out(axes, n):
 
 def test_around_a_single_pixel_one_tap_is_left():
     box = window("box", (3, 3), 1, 1, 1)
-    cuts, inner = convolution_kernels._seen(box, (1, 1))
+    cuts, inner = convolution_kernels._seen(box, (1, 1), 2)
     assert cuts == (slice(1, 2), slice(1, 2))
     assert inner.pointwise()
-    assert convolution_kernels._seen(box, (2, 2)) is None
+    assert convolution_kernels._seen(box, (2, 2), 2) is None
+    assert convolution_kernels._seen(window("box", (3, 3), 1, 1, 1, 4), (1, 1), 1) is None, "the depthwise kernels see to it"

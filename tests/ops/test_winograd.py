@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import minitorch_flux as flux
 from minitorch_flux.backend import use_kernels
 from minitorch_flux.ops import winograd
 from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
@@ -52,9 +51,7 @@ def test_in_float32_within_the_bound(n, c, o, size):
     x, w, y = arrays(n, c, o, (size, size), box, np.float32)
     exact = references(*(a.astype(np.float64) for a in (x, w, y)), box)
     most = references(*(np.abs(a.astype(np.float64)) for a in (x, w, y)), box)
-    used = conv_forward(x, w, box), conv_data_forward(y, w, box, x.shape[2:]), conv_filter_forward(x, y, box)
-    for got, direct, want, absolute in zip(used, three_passes(x, w, y, box), exact, most, strict=True):
-        np.testing.assert_array_equal(got, direct)  # these shapes go this way
+    for got, want, absolute in zip(three_passes(x, w, y, box), exact, most, strict=True):
         assert (np.abs(got - want) <= winograd.BOUND * absolute).all()
 
 
@@ -66,27 +63,6 @@ def test_parts_of_the_tiles_fit_together(monkeypatch):
     monkeypatch.setattr(winograd, "FEWEST", 5)
     for got, want in zip(three_passes(x, w, y, box), whole, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
-
-
-def test_other_windows_dtypes_and_few_channels_go_other_ways():
-    plain = window("box", (3, 3), 1, 1, 1)
-    assert winograd.suits(plain, np.dtype("float32"), 8, 32, 32, (8, 8))
-    for box, dtype, n, c, o in [
-        (window("box", (3, 3), 2, 1, 1), "float32", 8, 32, 32), (window("box", (3, 3), 1, 1, 2), "float32", 8, 32, 32),
-        (window("box", (3, 2), 1, 1, 1), "float32", 8, 32, 32), (window("box", (3, 3), 1, 1, 1, 2), "float32", 8, 32, 32),
-        (plain, "float64", 8, 32, 32), (plain, "float32", 7, 32, 32), (plain, "float32", 8, 31, 32),
-        (plain, "float32", 8, 32, 31),
-        (window("box", (3,), 1, 1, 1), "float32", 8, 32, 32),
-    ]:  # fmt: skip
-        assert not winograd.suits(box, np.dtype(dtype), n, c, o, (8, 8))
-
-
-def test_a_layer_is_the_same_with_and_without():
-    conv = flux.Conv((3, 3), 32, 32, flux.relu, pad=1)
-    x = normal(8, 32, 8, 8, dtype=np.float32)
-    y = conv(x)
-    with use_kernels(False):
-        np.testing.assert_allclose(y.data, conv(x).data, rtol=0, atol=2e-5 * np.abs(y.data).max())
 
 
 @pytest.mark.parametrize("how", EMULATIONS, ids=str)

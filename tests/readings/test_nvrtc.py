@@ -36,6 +36,10 @@ MORE = {
     "conv_data": 128, "conv_filter": 168, "depthwise_forward": 128, "depthwise_data": 128, "depthwise_filter": 128,
     "conv_filter float64": 208, "depthwise_forward float64": 168, "depthwise_filter float64": 208,
     "functions": 96, "functions float64": 168,
+    # Made for CPUs, which have a form of their own for a GPU: a tile is in registers, and so are the sums of some.
+    "tiles_weights": 96, "tiles_weights float64": 128, "tiles_forward": 168, "tiles_filter": 168, "tiles_filter float64": 232,
+    "tiles_filter_backward": 128, "blocked_weights": 96, "blocked_forward": 168, "blocked_data": 168, "blocked_filter": 216,
+    "blocked_filter float64": 255, "blocked_filter_backward": 128,
 }  # fmt: skip
 
 

@@ -55,6 +55,12 @@ def test_evaluate_adds_to_the_row():
     assert type(state.history[0]["test_array"]) is float
 
 
+def test_evaluate_refuses_data():
+    with pytest.raises(TypeError, match=r"^Evaluate: expected a function of the model, got tuple; for data write "
+                                        r"Evaluate\(lambda m: flux.evaluate\(m, data\)\)$"):
+        Evaluate((np.ones((3, 2)), np.zeros(3, int)))
+
+
 # -- EarlyStopping -----------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ Some ops leave small arrays to NumPy, and an optimiser finds its parameters by t
 emulator: their samples launch the kernel themselves where ``draw.kernels`` is true.
 """
 
-from . import adaptive, images, norms, pointwise, rows, sequences, tensor_cores
+from . import adaptive, images, norms, pointwise, products, rows, sequences, tensor_cores
 from .registry import BOUNDARIES, SAMPLES, Draw, Sample
 from .running import Difference, Launch, compare, launches, poisoned, run
 
@@ -25,6 +25,7 @@ __all__ = [
     "norms",
     "pointwise",
     "poisoned",
+    "products",
     "rows",
     "run",
     "sequences",

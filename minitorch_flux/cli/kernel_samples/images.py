@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...ops import image_columns, winograd
+from ...ops import blocked_convolution, image_columns, winograd, winograd_tiles
 from ...ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from ...ops.convolution_kernels import ALGORITHMS
 from ...ops.depthwise import depthwise_data, depthwise_filter, depthwise_forward
 from ...ops.geometry import Window
 from ...ops.im2col import col2im_forward, im2col_forward
@@ -98,6 +99,52 @@ def _winograd(d: Draw) -> Iterator[Any]:
             yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
 
 
+# -- winograd_tiles.cu -------------------------------------------------------------------------------------------------
+
+
+@sample(
+    "tiles_weights", "tiles_forward", "tiles_filter", "tiles_filter_backward", sizes=(1, 31, 32, 33), op="conv_forward",
+    tolerance=256, dtypes=("float32",),
+)  # fmt: skip
+def _winograd_tiles(d: Draw) -> Iterator[Any]:
+    """Convolutions from d.n channels to 35 and back, with all three passes."""
+    for pad, sizes, n in ((1, (5, 6), 2), (((0, 2), (1, 0)), (2, 9), 1), (3, (1, 2), 3)):
+        window = d.window((3, 3), pad=pad)
+        out = window.output_size(sizes)
+        x, y, w = d.normal(n, d.n, *sizes), d.normal(n, 35, *out), d.normal(35, d.n, 3, 3)
+        if d.kernels:
+            yield winograd_tiles.forward(x, w, window, out)
+            yield winograd_tiles.data(y, w, window, sizes)
+            yield winograd_tiles.filter(x, y, window)
+        else:
+            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+
+
+# -- blocked_convolution.cu --------------------------------------------------------------------------------------------
+
+
+@sample(
+    "blocked_weights", "blocked_forward", "blocked_data", "blocked_filter", "blocked_filter_backward", sizes=(1, 31, 32, 33),
+    op="conv_forward", tolerance=64,
+)  # fmt: skip
+def _blocked(d: Draw) -> Iterator[Any]:
+    """Convolutions from d.n channels to 35 and back, with all three passes."""
+    for window, sizes, n in (
+        (d.window((3, 3), pad=1), (5, 6), 2),
+        (d.window((2, 3), stride=(2, 3), pad=((0, 1), (2, 1)), dilation=(2, 1), groups=2), (5, 8), 1),
+        (d.window((1, 1), stride=2), (3, 2), 3),
+        (d.window((2, 2), stride=3, pad=((4, 0), (0, 5))), (4, 3), 1),
+    ):
+        out, g = window.output_size(sizes), window.groups
+        x, y, w = d.normal(n, g * d.n, *sizes), d.normal(n, g * 35, *out), d.normal(g * 35, d.n, *window.kernel)
+        if d.kernels:
+            yield blocked_convolution.forward(x, w, window, out)
+            yield blocked_convolution.data(y, w, window, sizes)
+            yield blocked_convolution.filter(x, y, window)
+        else:
+            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+
+
 # -- convolution.cu ----------------------------------------------------------------------------------------------------
 
 
@@ -113,29 +160,35 @@ def _convolutions(d: Draw) -> Iterator[tuple[Window, tuple[int, ...], int, int]]
     yield *_deep(d), 3, 2
 
 
+_direct = ALGORITHMS["direct"]
+
+
 def _filters(d: Draw, window: Window, inputs: int, outputs: int) -> Any:
     return d.normal(outputs, inputs // window.groups, *window.kernel)
 
 
-@sample("conv_forward", "conv_lines", sizes=(*WIDTHS, 513))
+@sample("conv_forward", "conv_lines", sizes=(*WIDTHS, 513), op="conv_forward")
 def _conv(d: Draw) -> Iterator[Any]:
     for window, sizes, inputs, outputs in _convolutions(d):
-        yield conv_forward(d.normal(3, inputs, *sizes), _filters(d, window, inputs, outputs), window)
+        x, w = d.normal(3, inputs, *sizes), _filters(d, window, inputs, outputs)
+        yield _direct[0](x, w, window, window.output_size(sizes)) if d.kernels else conv_forward(x, w, window)
 
 
-@sample("conv_data", sizes=WIDTHS)
+@sample("conv_data", sizes=WIDTHS, op="conv_data_forward")
 def _conv_data(d: Draw) -> Iterator[Any]:
     for window, sizes, inputs, outputs in _convolutions(d):
         y = d.normal(3, outputs, *window.output_size(sizes))
-        yield conv_data_forward(y, _filters(d, window, inputs, outputs), window, sizes)
+        yield (_direct[1] if d.kernels else conv_data_forward)(y, _filters(d, window, inputs, outputs), window, sizes)
 
 
-@sample("conv_filter", sizes=WIDTHS)
+@sample("conv_filter", sizes=WIDTHS, op="conv_filter_forward")
 def _conv_filter(d: Draw) -> Iterator[Any]:
     for window, sizes, inputs, outputs in _convolutions(d):
-        yield conv_filter_forward(d.normal(3, inputs, *sizes), d.normal(3, outputs, *window.output_size(sizes)), window)
+        x, y = d.normal(3, inputs, *sizes), d.normal(3, outputs, *window.output_size(sizes))
+        yield (_direct[2] if d.kernels else conv_filter_forward)(x, y, window)
     window = d.window((1, 2), pad=((0, 0), (1, 0)))
-    yield conv_filter_forward(d.normal(17, 2, 5, 33), d.normal(17, 3, 5, 33), window)  # the last part has one image, not two
+    x, y = d.normal(17, 2, 5, 33), d.normal(17, 3, 5, 33)
+    yield (_direct[2] if d.kernels else conv_filter_forward)(x, y, window)  # the last part has one image, not two
 
 
 # -- depthwise.cu ------------------------------------------------------------------------------------------------------

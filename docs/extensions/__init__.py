@@ -1,0 +1,1 @@
+"""What the site adds to Sphinx: docstrings as pages, formulas as MathML, the benchmarks' tables."""

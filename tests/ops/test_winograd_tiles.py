@@ -1,0 +1,129 @@
+"""Winograd's convolutions a few tiles at a time, against the references: in float64 for exactness, in float32 for the bound."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import minitorch_flux as flux
+from minitorch_flux.backend import use_kernels
+from minitorch_flux.ops import winograd, winograd_tiles
+from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from minitorch_flux.ops.geometry import window
+from minitorch_flux.readings import toolchain
+from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from tests.oracles import normal
+
+pytestmark = pytest.mark.skipif(isinstance(toolchain.toolchain(), str), reason="no C++ compiler")
+
+
+def three_passes(x, w, y, box):
+    sizes = x.shape[2:]
+    return (
+        winograd_tiles.forward(x, w, box, box.output_size(sizes)),
+        winograd_tiles.data(y, w, box, sizes),
+        winograd_tiles.filter(x, y, box),
+    )
+
+
+def references(x, w, y, box):
+    with use_kernels(False):
+        return conv_forward(x, w, box), conv_data_forward(y, w, box, x.shape[2:]), conv_filter_forward(x, y, box)
+
+
+def arrays(n, c, o, sizes, box, dtype=np.float64):
+    shapes = (n, c, *sizes), (o, c, 3, 3), (n, o, *box.output_size(sizes))
+    return [normal(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
+
+
+def check(n, c, o, sizes, pad):
+    """In float64, where rounding hides nothing: a wrong number in a transform does not pass."""
+    box = window("box", (3, 3), 1, pad, 1)
+    x, w, y = arrays(n, c, o, sizes, box)
+    for got, want in zip(three_passes(x, w, y, box), references(x, w, y, box), strict=True):
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * max(1, np.abs(want).max()))
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 40), st.integers(1, 70), st.integers(1, 20), st.integers(1, 20),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)), st.tuples(st.integers(0, 3), st.integers(0, 3)), st.integers(1, 4),
+)
+def test_it_is_the_convolution(n, c, o, h, w, above, beside, threads):
+    assume(h + sum(above) >= 3 and w + sum(beside) >= 3)
+    before = flux.num_threads()
+    flux.set_num_threads(threads)
+    try:
+        check(n, c, o, (h, w), (above, beside))
+    finally:
+        flux.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("strip", "tiles", "sums"), [(1, 1, 1), (1, 5, 1 << 20), (1 << 15, 3, 1)])
+def test_strips_and_shares_of_every_size_fit_together(strip, tiles, sums, monkeypatch):
+    for name, value in (("STRIP", strip), ("TILES", tiles), ("SUMS", sums)):
+        monkeypatch.setattr(winograd_tiles, name, value)
+    check(3, 17, 65, (9, 30), 1)
+    check(5, 3, 33, (4, 4), ((1, 2), (0, 3)))
+
+
+@pytest.mark.parametrize(("n", "c", "o", "size"), [(4, 48, 32, 13), (8, 256, 64, 8), (16, 16, 40, 28)])
+def test_in_float32_within_the_bound(n, c, o, size):
+    box = window("box", (3, 3), 1, 1, 1)
+    x, w, y = arrays(n, c, o, (size, size), box, np.float32)
+    exact = references(*(a.astype(np.float64) for a in (x, w, y)), box)
+    most = references(*(np.abs(a.astype(np.float64)) for a in (x, w, y)), box)
+    for got, want, absolute in zip(three_passes(x, w, y, box), exact, most, strict=True):
+        assert (np.abs(got - want) <= winograd.BOUND * absolute).all()
+
+
+def test_outputs_do_not_depend_on_the_number_of_threads():
+    box = window("box", (3, 3), 1, 1, 1)
+    x, w, y = arrays(5, 20, 70, (11, 14), box, np.float32)
+    before, found = flux.num_threads(), []
+    try:
+        for n in (1, 2, 3):
+            flux.set_num_threads(n)
+            found.append(three_passes(x, w, y, box)[:2])
+    finally:
+        flux.set_num_threads(before)
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_nan_and_infinity_stay_within_their_tile():
+    box = window("box", (3, 3), 1, 1, 1)
+    x, w, _ = arrays(1, 4, 40, (8, 12), box, np.float32)
+    clean = winograd_tiles.forward(x, w, box, (8, 12))
+    x[0, 2, 1, 1] = np.nan
+    dirty = winograd_tiles.forward(x, w, box, (8, 12))
+    assert np.isnan(dirty[:, :, :3, :3]).all()
+    np.testing.assert_array_equal(dirty[:, :, 4:, 4:], clean[:, :, 4:, 4:])
+
+
+def test_without_a_compiler_it_declines(monkeypatch):
+    box = window("box", (3, 3), 1, 1, 1)
+    x, w, y = arrays(2, 16, 16, (8, 8), box, np.float32)
+    monkeypatch.setattr(winograd_tiles, "winograd_tiles", lambda *args: False)
+    assert all(z is NotImplemented for z in three_passes(x, w, y, box))
+    np.testing.assert_allclose(conv_forward(x, w, box), references(x, w, y, box)[0], atol=1e-4)
+
+
+def test_a_layer_is_the_same_with_and_without():
+    conv = flux.Conv((3, 3), 32, 32, flux.relu, pad=1)
+    x = normal(8, 32, 8, 8, dtype=np.float32)
+    y = conv(x)
+    with use_kernels(False):
+        np.testing.assert_allclose(y.data, conv(x).data, rtol=0, atol=2e-5 * np.abs(y.data).max())
+
+
+@pytest.mark.parametrize("how", EMULATIONS, ids=str)
+def test_in_the_emulator(how):
+    box = window("box", (3, 3), 1, ((1, 0), (2, 1)), 1)
+    x, w, y = arrays(2, 33, 3, (6, 5), box, np.float32)
+    wanted = three_passes(x, w, y, box)
+    with emulated(**how) as emulation:
+        for got, want in zip(three_passes(x, w, y, box), wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+    assert emulation.launches == 6
