@@ -167,7 +167,7 @@ class Torch(Framework):
                 p.copy_(torch.from_numpy(a))
         model.to(self.setting.device)
         x, y = (torch.from_numpy(a).to(self.setting.device) for a in task.network.data())
-        if self.setting.layout == "channels_last":
+        if self.setting.layout == "channels_last" and x.ndim == 4:
             model.to(memory_format=torch.channels_last)
             x = x.to(memory_format=torch.channels_last)
         return getattr(self, f"_{task.mode}")(model, x, y)

@@ -12,6 +12,8 @@ import minitorch_flux as flux
 from minitorch_flux import Chain, Conv, Dense, MaxPool, flatten, losses, relu
 from minitorch_flux.autograd import OPERATIONS, Operation, is_outlining, outlining
 from minitorch_flux.backend import Outline, OutlineError, array_module
+from minitorch_flux.distributed.groups import Group
+from minitorch_flux.distributed.sync_batch_norms import all_sum
 from minitorch_flux.nn.module import Module
 
 rng = np.random.default_rng(0)
@@ -56,6 +58,12 @@ CASES |= {
     "bitwise_and": (flux.bitwise_and, (i(4, 3), i(4, 3))),
     "bitwise_or": (flux.bitwise_or, (i(4, 3), i(4, 3))),
     "bitwise_xor": (flux.bitwise_xor, (i(4, 3), i(4, 3))),
+    "left_shift": (flux.array_api.bitwise_left_shift, (i(4, 3), i(4, 3))),
+    "right_shift": (flux.array_api.bitwise_right_shift, (i(4, 3), i(4, 3))),
+    "copysign": (flux.array_api.copysign, (x, y)),
+    "nextafter": (flux.array_api.nextafter, (x, y)),
+    "signbit": (flux.array_api.signbit, (x,)),
+    "all_sum": (lambda a: all_sum(a, group=Group()), (x,)),
     "cast": (lambda a: a.astype(np.float64) * 2, (flux.tensor(x),)),
     "sum of ints": (flux.sum, (i(9, 4),)),
     "mean of ints": (flux.mean, (i(9, 4),)),
