@@ -19,9 +19,9 @@ import numpy as np
 from ..autograd import Tensor, parameters
 from ..autograd import withgradient as local_gradient
 from ..autograd.recording import state
-from ..autograd.tree import mirror
+from ..autograd.tree import mirror, same_kind
 from ..backend import Array, array_module, device_of, empty_like, is_array, to_device
-from .groups import Group, current
+from .groups import Group, current, wire_dtype
 
 BUCKET = 4 << 20
 """Bytes of a bucket: large enough that latency does not count, small enough that the first one is full early."""
@@ -39,8 +39,7 @@ class _Buckets:
         groups: dict[tuple[str, Any], list[int]] = {}
         for i in reversed(range(len(params))):
             a = self.arrays[i]
-            # 16-bit gradients are added in float32: MPI does not know them, and sums would lose digits.
-            wire = np.dtype(np.float64 if a.dtype.itemsize > 4 else np.float32)
+            wire = wire_dtype(a.dtype)
             groups.setdefault((device_of(a), wire), []).append(i)
         for (_, wire), numbers in groups.items():
             while numbers:
@@ -205,8 +204,7 @@ def allreduce(grads: Any, count: float = 1, group: Group | None = None) -> Any:
         raise ValueError("distributed.allreduce: the counts of all ranks are 0")
     sums = []
     for a in arrays:
-        xp = array_module(a)
-        wire = xp.ascontiguousarray(a, np.float64 if a.dtype.itemsize > 4 else np.float32)
+        wire = array_module(a).ascontiguousarray(a, wire_dtype(a.dtype))
         sums.append(wire * wire.dtype.type(count / total))
     requests = [group.start_sum(a) for a in sums]
     group.finish(requests, "the sum of the gradients")
@@ -227,7 +225,7 @@ def _mapped(x: Any, f: Callable[[Array], Any]) -> Any:
     if isinstance(x, Mapping):
         return {k: _mapped(v, f) for k, v in x.items()}
     if isinstance(x, list | tuple):
-        return type(x)([_mapped(v, f) for v in x])
+        return same_kind(x, [_mapped(v, f) for v in x])
     raise TypeError(f"distributed.allreduce: the gradients hold a {type(x).__name__}; they are arrays, None, or dicts, lists "
                     "and tuples of them")
 

@@ -28,6 +28,11 @@ TIMEOUT = "MINITORCH_FLUX_DISTRIBUTED_TIMEOUT"
 INSTALL = "pip install 'minitorch-flux[mpi]'"
 
 
+def wire_dtype(dtype: Any) -> np.dtype:
+    """In which numbers are added on their way: MPI does not know 16-bit floats, and their sums would lose digits."""
+    return np.dtype(np.float64 if dtype.itemsize > 4 else np.float32)
+
+
 class DistributedError(RuntimeError):
     """The processes of a job do not fit together, or cannot talk to each other."""
 
@@ -36,7 +41,7 @@ class Group:
     """The processes of a job. ``rank`` is this one's number, from 0, ``size`` how many there are.
 
     ``comm``: an mpi4py communicator, or None for a process alone. ``timeout``: the seconds after which a rank that is waited
-    for ends the job. Every method but the two properties is collective: all ranks call it, in the same order.
+    for ends the job. What exchanges something is collective: all ranks call it, in the same order.
     """
 
     def __init__(self, comm: Any = None, timeout: float = 600.0, alarm: Alarm | None = None) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..autograd import Operation, Structure, Tensor, operation
 from ..autograd.tree import items
 from ..backend import Array, array_module
@@ -15,12 +13,12 @@ from ..nn.module import training
 from ..nn.norms import BatchNorm, moved
 from ..ops.joining import concatenate
 from ..ops.nonlinearities import activation_of
-from .groups import Group, current
+from .groups import Group, current, wire_dtype
 
 
 def _all_sum(x: Array, group: Group) -> Array:
     refuse_capture("a sum over ranks", "call the function as it is, without capture")
-    wire = array_module(x).ascontiguousarray(x, np.float64 if x.dtype.itemsize > 4 else np.float32)
+    wire = array_module(x).ascontiguousarray(x, wire_dtype(x.dtype))
     return group.within.sum(wire.copy() if wire is x else wire, "the statistics of a SyncBatchNorm").astype(x.dtype, copy=False)
 
 

@@ -85,19 +85,30 @@ def test_places_are_shared():
 lifetimes = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 30)), max_size=40)
 
 
-@given(lifetimes)
-def test_places_do_not_overlap(lives):
+def storages_of(lives):
+    """Arrays of so many bytes, each alive from one call to another."""
     storages = []
     for nbytes, a, b in lives:
         s = Storage(0, nbytes)
         s.first, s.last = min(a, b), max(a, b)
         storages.append(s)
-    offsets, total = place(storages)
-    assert len(offsets) == len(storages)
+    return storages
+
+
+def check_places(storages, offsets, total):
+    """What lives at one time does not overlap, and everything lies aligned within the whole."""
     for (s, at), (t, there) in itertools.combinations(zip(storages, offsets, strict=True), 2):
         if s.first <= t.last and t.first <= s.last:
             assert at + s.nbytes <= there or there + t.nbytes <= at
     assert all(at % 64 == 0 and at + s.nbytes <= total for s, at in zip(storages, offsets, strict=True))
+
+
+@given(lifetimes)
+def test_places_do_not_overlap(lives):
+    storages = storages_of(lives)
+    offsets, total = place(storages)
+    assert len(offsets) == len(storages)
+    check_places(storages, offsets, total)
     rounded = [-(-s.nbytes // 64) * 64 for s in storages]
     assert total <= sum(rounded)
     if storages and max(s.first for s in storages) <= min(s.last for s in storages):  # all live at one time
@@ -109,16 +120,9 @@ def test_places_do_not_overlap(lives):
 @given(lifetimes)
 def test_places_of_a_long_step_do_not_overlap(lives):
     """Found in the order of time: as sound, an eighth or so larger, and what has gone makes room."""
-    storages = []
-    for nbytes, a, b in lives:
-        s = Storage(0, nbytes)
-        s.first, s.last = min(a, b), max(a, b)
-        storages.append(s)
+    storages = storages_of(lives)
     offsets, total = _place_many(storages)
-    for (s, at), (t, there) in itertools.combinations(zip(storages, offsets, strict=True), 2):
-        if s.first <= t.last and t.first <= s.last:
-            assert at + s.nbytes <= there or there + t.nbytes <= at
-    assert all(at % 64 == 0 and at + s.nbytes <= total for s, at in zip(storages, offsets, strict=True))
+    check_places(storages, offsets, total)
     assert total <= sum(-(-s.nbytes // 64) * 64 * 1.25 + 64 for s in storages)
     chain = [Storage(0, 1000) for _ in range(5000)]
     for i, s in enumerate(chain):

@@ -1,5 +1,6 @@
 """Data parallel training against one process: gradients, runs, shards, resuming, and what happens when a rank fails."""
 
+import collections
 import functools
 import json
 import re
@@ -222,6 +223,8 @@ def test_a_process_alone_needs_no_launcher():
 
 
 def test_allreduce_keeps_the_structure():
+    pair = collections.namedtuple("pair", "w b")(np.ones(3), None)
+    assert distributed.allreduce(pair).w.tolist() == [1, 1, 1]
     nested = {"a": [np.ones(2), None], "b": (np.float32(1) * np.ones(1, np.float32), flux.tensor([2.0]))}
     result = distributed.allreduce(nested, 3)
     assert result["a"][1] is None

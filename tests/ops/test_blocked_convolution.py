@@ -1,42 +1,30 @@
 """Direct convolution with channels in the lanes, against the references."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import minitorch_flux as flux
 from minitorch_flux.backend import use_kernels
 from minitorch_flux.ops import blocked_convolution
-from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from minitorch_flux.ops.convolution import conv_forward
 from minitorch_flux.ops.geometry import window
 from minitorch_flux.readings import toolchain
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
-from tests.oracles import normal
+from tests.ops.convolution_passes import arrays, check_outputs_with_threads, references, threads
+from tests.ops.convolution_passes import three_passes as passes_of
 
 pytestmark = pytest.mark.skipif(isinstance(toolchain.toolchain(), str), reason="no C++ compiler")
 
-
-def three_passes(x, w, y, box):
-    sizes = x.shape[2:]
-    return (
-        blocked_convolution.forward(x, w, box, box.output_size(sizes)),
-        blocked_convolution.data(y, w, box, sizes),
-        blocked_convolution.filter(x, y, box),
-    )
-
-
-def arrays(n, c, o, sizes, box, dtype=np.float64):
-    shapes = (n, c * box.groups, *sizes), (o * box.groups, c, *box.kernel), (n, o * box.groups, *box.output_size(sizes))
-    return [normal(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
+three_passes = functools.partial(passes_of, blocked_convolution)
 
 
 def check(n, c, o, sizes, kernel, stride=1, pad=0, dilation=1, groups=1, dtype=np.float64):
     box = window("box", kernel, stride, pad, dilation, groups)
     x, w, y = arrays(n, c, o, sizes, box, dtype)
-    with use_kernels(False):
-        wanted = conv_forward(x, w, box), conv_data_forward(y, w, box, sizes), conv_filter_forward(x, y, box)
-    for got, want in zip(three_passes(x, w, y, box), wanted, strict=True):
+    for got, want in zip(three_passes(x, w, y, box), references(x, w, y, box), strict=True):
         assert (got.shape, got.dtype) == (want.shape, want.dtype)
         np.testing.assert_allclose(got, want, rtol=0, atol=64 * np.finfo(dtype).eps * max(1, np.abs(want).max()))
 
@@ -48,16 +36,12 @@ AXIS = st.tuples(*(st.integers(low, high) for low, high in ((1, 24), (1, 4), (1,
     st.lists(AXIS, min_size=1, max_size=2), st.integers(1, 5), st.integers(1, 40), st.integers(1, 70), st.integers(1, 3),
     st.integers(1, 4), st.sampled_from([np.float32, np.float64]),
 )
-def test_three_passes_equal_the_references(axes, n, c, o, groups, threads, dtype):
+def test_three_passes_equal_the_references(axes, n, c, o, groups, count, dtype):
     sizes, kernel, stride, lo, hi, dilation = zip(*axes, strict=True)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     assume(all(i + a + b >= s for i, a, b, s in zip(sizes, lo, hi, spans, strict=True)))
-    before = flux.num_threads()
-    flux.set_num_threads(threads)
-    try:
+    with threads(count):
         check(n, c, o, sizes, kernel, stride, tuple(zip(lo, hi, strict=True)), dilation, groups, dtype)
-    finally:
-        flux.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("strip", "pixels", "sums"), [(1, 1, 1), (1, 5, 1 << 20), (1 << 13, 3, 1)])
@@ -96,16 +80,7 @@ def test_without_a_compiler_it_declines(monkeypatch):
 def test_outputs_do_not_depend_on_the_number_of_threads():
     box = window("box", (3, 3), 2, 1, 1)
     x, w, y = arrays(5, 20, 70, (11, 14), box, np.float32)
-    before, found = flux.num_threads(), []
-    try:
-        for n in (1, 2, 3):
-            flux.set_num_threads(n)
-            found.append(three_passes(x, w, y, box)[:2])
-    finally:
-        flux.set_num_threads(before)
-    for other in found[1:]:
-        for a, b in zip(found[0], other, strict=True):
-            np.testing.assert_array_equal(a, b)
+    check_outputs_with_threads(three_passes, x, w, y, box)
 
 
 @pytest.mark.parametrize("how", EMULATIONS, ids=str)

@@ -1,5 +1,7 @@
 """Convolutions of many small images by columns of the whole batch, against the references."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -11,27 +13,20 @@ from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forwar
 from minitorch_flux.ops.geometry import window
 from minitorch_flux.readings import toolchain
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from tests.ops.convolution_passes import references
+from tests.ops.convolution_passes import three_passes as passes_of
 from tests.oracles import normal
 
 pytestmark = pytest.mark.skipif(isinstance(toolchain.toolchain(), str), reason="no C++ compiler")
 
-
-def three_passes(x, w, y, box):
-    sizes = x.shape[2:]
-    return (
-        image_columns.forward(x, w, box, box.output_size(sizes)),
-        image_columns.data(y, w, box, sizes),
-        image_columns.filter(x, y, box),
-    )
+three_passes = functools.partial(passes_of, image_columns)
 
 
 def check(n, c, o, sizes, kernel, dtype=np.float64, **options):
     box = window("box", kernel, options.pop("stride", 1), options.pop("pad", 0), options.pop("dilation", 1), **options)
     x, w = normal(n, c * box.groups, *sizes, dtype=dtype), normal(o * box.groups, c, *kernel, seed=1, dtype=dtype)
     y = normal(n, o * box.groups, *box.output_size(sizes), seed=2, dtype=dtype)
-    with use_kernels(False):
-        wanted = conv_forward(x, w, box), conv_data_forward(y, w, box, sizes), conv_filter_forward(x, y, box)
-    for got, want in zip(three_passes(x, w, y, box), wanted, strict=True):
+    for got, want in zip(three_passes(x, w, y, box), references(x, w, y, box), strict=True):
         assert (got.shape, got.dtype) == (want.shape, want.dtype)
         np.testing.assert_allclose(got, want, rtol=0, atol=64 * np.finfo(dtype).eps * max(1, np.abs(want).max()))
     return x, w, y, box

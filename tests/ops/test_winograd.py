@@ -1,34 +1,22 @@
 """Winograd's convolutions against the references, in float64 for exactness and in float32 for the bound."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitorch_flux.backend import use_kernels
 from minitorch_flux.ops import winograd
-from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
 from minitorch_flux.ops.geometry import window
 from minitorch_flux.readings import toolchain
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
-from tests.oracles import normal
+from tests.ops.convolution_passes import arrays, references
+from tests.ops.convolution_passes import three_passes as passes_of
 
 pytestmark = pytest.mark.skipif(isinstance(toolchain.toolchain(), str), reason="no C++ compiler")
 
-
-def three_passes(x, w, y, box):
-    sizes = x.shape[2:]
-    return winograd.forward(x, w, box, box.output_size(sizes)), winograd.data(y, w, box, sizes), winograd.filter(x, y, box)
-
-
-def references(x, w, y, box):
-    with use_kernels(False):
-        return conv_forward(x, w, box), conv_data_forward(y, w, box, x.shape[2:]), conv_filter_forward(x, y, box)
-
-
-def arrays(n, c, o, sizes, box, dtype=np.float64):
-    shapes = (n, c, *sizes), (o, c, 3, 3), (n, o, *box.output_size(sizes))
-    return [normal(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
+three_passes = functools.partial(passes_of, winograd)
 
 
 @given(

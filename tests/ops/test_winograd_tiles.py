@@ -1,5 +1,7 @@
 """Winograd's convolutions a few tiles at a time, against the references: in float64 for exactness, in float32 for the bound."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -8,32 +10,17 @@ from hypothesis import strategies as st
 import minitorch_flux as flux
 from minitorch_flux.backend import use_kernels
 from minitorch_flux.ops import winograd, winograd_tiles
-from minitorch_flux.ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from minitorch_flux.ops.convolution import conv_forward
 from minitorch_flux.ops.geometry import window
 from minitorch_flux.readings import toolchain
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
+from tests.ops.convolution_passes import arrays, check_outputs_with_threads, references, threads
+from tests.ops.convolution_passes import three_passes as passes_of
 from tests.oracles import normal
 
 pytestmark = pytest.mark.skipif(isinstance(toolchain.toolchain(), str), reason="no C++ compiler")
 
-
-def three_passes(x, w, y, box):
-    sizes = x.shape[2:]
-    return (
-        winograd_tiles.forward(x, w, box, box.output_size(sizes)),
-        winograd_tiles.data(y, w, box, sizes),
-        winograd_tiles.filter(x, y, box),
-    )
-
-
-def references(x, w, y, box):
-    with use_kernels(False):
-        return conv_forward(x, w, box), conv_data_forward(y, w, box, x.shape[2:]), conv_filter_forward(x, y, box)
-
-
-def arrays(n, c, o, sizes, box, dtype=np.float64):
-    shapes = (n, c, *sizes), (o, c, 3, 3), (n, o, *box.output_size(sizes))
-    return [normal(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
+three_passes = functools.partial(passes_of, winograd_tiles)
 
 
 def check(n, c, o, sizes, pad):
@@ -49,14 +36,10 @@ def check(n, c, o, sizes, pad):
     st.integers(1, 6), st.integers(1, 40), st.integers(1, 70), st.integers(1, 20), st.integers(1, 20),
     st.tuples(st.integers(0, 3), st.integers(0, 3)), st.tuples(st.integers(0, 3), st.integers(0, 3)), st.integers(1, 4),
 )
-def test_it_is_the_convolution(n, c, o, h, w, above, beside, threads):
+def test_it_is_the_convolution(n, c, o, h, w, above, beside, count):
     assume(h + sum(above) >= 3 and w + sum(beside) >= 3)
-    before = flux.num_threads()
-    flux.set_num_threads(threads)
-    try:
+    with threads(count):
         check(n, c, o, (h, w), (above, beside))
-    finally:
-        flux.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("strip", "tiles", "sums"), [(1, 1, 1), (1, 5, 1 << 20), (1 << 15, 3, 1)])
@@ -80,16 +63,7 @@ def test_in_float32_within_the_bound(n, c, o, size):
 def test_outputs_do_not_depend_on_the_number_of_threads():
     box = window("box", (3, 3), 1, 1, 1)
     x, w, y = arrays(5, 20, 70, (11, 14), box, np.float32)
-    before, found = flux.num_threads(), []
-    try:
-        for n in (1, 2, 3):
-            flux.set_num_threads(n)
-            found.append(three_passes(x, w, y, box)[:2])
-    finally:
-        flux.set_num_threads(before)
-    for other in found[1:]:
-        for a, b in zip(found[0], other, strict=True):
-            np.testing.assert_array_equal(a, b)
+    check_outputs_with_threads(three_passes, x, w, y, box)
 
 
 def test_nan_and_infinity_stay_within_their_tile():

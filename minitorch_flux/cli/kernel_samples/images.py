@@ -57,6 +57,17 @@ def _col2im(d: Draw) -> Iterator[Any]:
 # -- image_columns.cu --------------------------------------------------------------------------------------------------
 
 
+def _three_passes(d: Draw, algorithm: Any, x: Any, y: Any, w: Any, window: Any) -> Iterator[Any]:
+    """Forward, data and filter by the functions of a module, or by the references."""
+    sizes = x.shape[2:]
+    if d.kernels:
+        yield algorithm.forward(x, w, window, window.output_size(sizes))
+        yield algorithm.data(y, w, window, sizes)
+        yield algorithm.filter(x, y, window)
+    else:
+        yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+
+
 @sample("images_last", "images_first", "image_columns", "image_columns_data", sizes=WIDTHS, op="conv_forward", tolerance=64)
 def _image_columns(d: Draw) -> Iterator[Any]:
     """Batches of d.n small images, with all three passes by these columns."""
@@ -70,12 +81,7 @@ def _image_columns(d: Draw) -> Iterator[Any]:
     ):
         out = window.output_size(sizes)
         x, y, w = d.normal(d.n, c, *sizes), d.normal(d.n, o, *out), d.normal(o, c // window.groups, *window.kernel)
-        if d.kernels:
-            yield image_columns.forward(x, w, window, out)
-            yield image_columns.data(y, w, window, sizes)
-            yield image_columns.filter(x, y, window)
-        else:
-            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+        yield from _three_passes(d, image_columns, x, y, w, window)
 
 
 # -- winograd.cu -------------------------------------------------------------------------------------------------------
@@ -91,12 +97,7 @@ def _winograd(d: Draw) -> Iterator[Any]:
         window = d.window((3, 3), pad=pad)
         out = window.output_size(sizes)
         x, y, w = d.normal(2, d.n, *sizes), d.normal(2, 3, *out), d.normal(3, d.n, 3, 3)
-        if d.kernels:
-            yield winograd.forward(x, w, window, out)
-            yield winograd.data(y, w, window, sizes)
-            yield winograd.filter(x, y, window)
-        else:
-            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+        yield from _three_passes(d, winograd, x, y, w, window)
 
 
 # -- winograd_tiles.cu -------------------------------------------------------------------------------------------------
@@ -112,12 +113,7 @@ def _winograd_tiles(d: Draw) -> Iterator[Any]:
         window = d.window((3, 3), pad=pad)
         out = window.output_size(sizes)
         x, y, w = d.normal(n, d.n, *sizes), d.normal(n, 35, *out), d.normal(35, d.n, 3, 3)
-        if d.kernels:
-            yield winograd_tiles.forward(x, w, window, out)
-            yield winograd_tiles.data(y, w, window, sizes)
-            yield winograd_tiles.filter(x, y, window)
-        else:
-            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+        yield from _three_passes(d, winograd_tiles, x, y, w, window)
 
 
 # -- blocked_convolution.cu --------------------------------------------------------------------------------------------
@@ -137,12 +133,7 @@ def _blocked(d: Draw) -> Iterator[Any]:
     ):
         out, g = window.output_size(sizes), window.groups
         x, y, w = d.normal(n, g * d.n, *sizes), d.normal(n, g * 35, *out), d.normal(g * 35, d.n, *window.kernel)
-        if d.kernels:
-            yield blocked_convolution.forward(x, w, window, out)
-            yield blocked_convolution.data(y, w, window, sizes)
-            yield blocked_convolution.filter(x, y, window)
-        else:
-            yield conv_forward(x, w, window), conv_data_forward(y, w, window, sizes), conv_filter_forward(x, y, window)
+        yield from _three_passes(d, blocked_convolution, x, y, w, window)
 
 
 # -- convolution.cu ----------------------------------------------------------------------------------------------------
