@@ -19,6 +19,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from minitorch_flux.cli.program import count, positive
+
 from . import comparison
 from .machine import machine
 from .peers import OURS, PEERS, Peer, Side
@@ -58,16 +60,6 @@ def _batches(text: str) -> tuple[str, ...]:
     return found
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
 def parser(prog: str) -> Parser:
     """The arguments."""
     p = Parser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -80,9 +72,9 @@ def parser(prog: str) -> Parser:
                    "(default: own,1)")
     p.add_argument("--random", type=int, default=0, metavar="N", help="ops: also N convolutions of random shapes")
     p.add_argument("--peers", default=",".join(PEERS), help=f"who else takes part, or none (default: {','.join(PEERS)})")
-    p.add_argument("--rounds", type=int, help=f"turns of every side (default: {Plan.rounds})")
-    p.add_argument("--blocks", type=int, help=f"timed blocks in a turn (default: {Plan.blocks})")
-    p.add_argument("--seconds", type=_positive, help=f"of a block, about (default: {Plan.seconds:g})")
+    p.add_argument("--rounds", type=count, help=f"turns of every side (default: {Plan.rounds})")
+    p.add_argument("--blocks", type=count, help=f"timed blocks in a turn (default: {Plan.blocks})")
+    p.add_argument("--seconds", type=positive, help=f"of a block, about (default: {Plan.seconds:g})")
     p.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where all sides compute (default: cpu)")
     p.add_argument("--capture", action="store_true", help="our steps are captured (on a GPU: one CUDA graph); PyTorch's "
                    "stay eager")
@@ -93,7 +85,7 @@ def parser(prog: str) -> Parser:
     p.add_argument("--plots", type=Path, metavar="FOLDER", help="draw them into this folder")
     p.add_argument("--compare", type=Path, metavar="OLD.json", help="show what became slower since then; exit code 1 where "
                    "something did by more than the threshold")
-    p.add_argument("--threshold", type=_positive, default=1.1, help="of --compare (default: 1.1)")
+    p.add_argument("--threshold", type=positive, default=1.1, help="of --compare (default: 1.1)")
     return p
 
 
@@ -159,8 +151,6 @@ def chosen(p: Parser, given: argparse.Namespace) -> tuple[list[str], Options]:
     plan = QUICK if given.quick else Plan()
     for name in ("rounds", "blocks", "seconds"):
         if getattr(given, name) is not None:
-            if getattr(given, name) <= 0:
-                p.error(f"--{name} must be at least 1, got {getattr(given, name)}")
             plan = replace(plan, **{name: getattr(given, name)})
     if given.random < 0:
         p.error(f"--random must be at least 0, got {given.random}")

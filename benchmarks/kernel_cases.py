@@ -125,6 +125,7 @@ for _name in ("softmax", "logsoftmax"):
     _plain(f"{_name}_backward", "softmaxes", lambda d: (d.rows(1024), d.rows(1024), -1))
 _plain("logsumexp_forward", "softmaxes", lambda d: (d.rows(1024), -1))
 _plain("sum_forward", "reductions", lambda d: (d.rows(1024), (1,)))
+_plain("cumsum_forward", "scans", lambda d: (d.rows(1024), 1))
 _plain("max_forward", "extremes", lambda d: (d.rows(1024), (1,)))
 _plain("argmax_forward", "extremes", lambda d: (d.rows(1024), (1,)))
 
@@ -205,6 +206,7 @@ def _group_norm(d: Draw) -> Any:
 
 
 _plain("max_pool_forward", "pooling", lambda d: (d.images(64, 56), _window(2, 2)))
+_plain("max_pool_values", "pooling", lambda d: (d.images(64, 56), _window(2, 2)))
 _plain("mean_pool_forward", "pooling", lambda d: (d.images(64, 56), _window(2, 2), True))
 _plain("lp_pool_forward", "lp_pooling", lambda d: (d.images(64, 56), _window(2, 2), 2.0))
 _plain("adaptive_mean_forward", "adaptive_pooling", lambda d: (d.images(256, 13), (6, 6)))
@@ -233,6 +235,12 @@ def _col2im(d: Draw) -> Any:
 def _resample(d: Draw) -> Any:
     x = d.images(64, 28, d.n // 2)
     return _of("upsampling", "resample"), (x, 3, _of("upsampling", "linear_taps")(28, 56, None, False)), 0.0
+
+
+@case("resample_planes")
+def _resample_planes(d: Draw) -> Any:
+    x, taps = d.images(64, 28, d.n // 4), _of("upsampling", "linear_taps")(28, 56, None, False)
+    return _of("upsampling", "resample_planes"), (x, taps, taps), 0.0
 
 
 @case("depthwise_forward", ("float32",))

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from .clocks import on_cupy, on_host
-from .kernel_cases import CASES, Draw
+from .kernel_cases import Draw
+from .layer_kernel_cases import CASES
 
 SIZES = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Numbers of a large array: more than a cache holds."""

@@ -40,7 +40,7 @@ def conv(where: str, n: int, i: int, o: int, size: int, k: int, stride: int = 1,
     network = Network(f"{kind} {k}x{k}{f' /{stride}' if stride > 1 else ''}, {i}-{o}, {size}x{size}", where,
                       (("conv", i, o, k, pad, None, stride, groups),), (i, size, size), 1, n)
     macs = n * out * out * o * (i // groups) * k * k
-    family = {"depthwise": "depthwise"}.get(kind, "convolution" if k > 1 else "products")
+    family = {"depthwise": "depthwise"}.get(kind, "convolution" if k > 1 else "panel_convolution")
     return Case(network, family, 2.0 * macs, o * (i // groups) * k * k + o, quick=quick)
 
 
@@ -64,9 +64,9 @@ def recurrent(kind: str, gates: int, where: str, quick: bool = False) -> Case:
                  operations=2.0 * 64 * 32 * gates * 256 * (64 + 256), parameters=gates * 256 * (64 + 256 + 2))
 
 
-def attention(where: str, n: int, tokens: int, size: int, heads: int, quick: bool = False) -> Case:
-    """Self-attention with its projections."""
-    return layer(f"attention {size}, {heads} heads, {tokens} tokens", where, "attention", ("attention", size, heads),
+def attention(where: str, n: int, tokens: int, size: int, heads: int, family: str, quick: bool = False) -> Case:
+    """Self-attention with its projections. ``family``: "fused_attention" on the CPU, "attention" on a GPU."""
+    return layer(f"attention {size}, {heads} heads, {tokens} tokens", where, family, ("attention", size, heads),
                  (n, tokens, size), operations=n * (8.0 * tokens * size**2 + 4.0 * tokens**2 * size),
                  parameters=4 * size * (size + 1), quick=quick)
 
@@ -102,8 +102,8 @@ CASES = [
     dense("VGG classifier", 32, 4096, 4096),
     dense("ViT MLP", 2048, 192, 768, "gelu", quick=True),
     dense("ViT MLP", 2048, 768, 192),
-    attention("ViT tiny", 8, 197, 192, 3, quick=True),
-    attention("GPT-2 small", 1, 512, 768, 12),
+    attention("ViT tiny", 8, 197, 192, 3, "fused_attention", quick=True),
+    attention("GPT-2 small", 1, 512, 768, 12, "attention"),
     recurrent("lstm", 4, "character model", quick=True),
     recurrent("gru", 3, "character model"),
     recurrent("rnn", 1, "character model"),

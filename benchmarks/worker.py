@@ -41,11 +41,11 @@ class Answers:
         """Make a task ready and do it: its answers, seconds of the first call, and what it took of memory."""
         self.drop()
         before = peak.resident()
-        resets = peak.reset_high_water()
         try:
             began = time.perf_counter()
             self.task = self.framework.ready(task)
-            made = peak.resident()
+            peak.trim()  # of the weights that were drawn, all at once, the task has copies
+            made, resets = peak.resident(), peak.reset_high_water()
             first = self.task.answers(1)
             first_s = time.perf_counter() - began
         except Absent as absent:

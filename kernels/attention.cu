@@ -9,13 +9,7 @@
 //
 // p is written over s; all are ACC, 16-bit floats come as float32. A query that sees nothing gets p = 0 and lse =
 // infinity, and so ds = 0.
-#include "flux.h"
-
-// SIMD exponentials are slow for minus infinity and its like: they get this, and what comes of it counts as 0. It must not
-// look like a constant (n is not negative), else compilers split the choice and give the exponential the rest as it is.
-DEVICE ACC bottom(int n) { return f_min(ACC(n), sizeof(ACC) == 8 ? ACC(-700) : ACC(-80)); }
-DEVICE ACC at_least(ACC v, ACC least) { return v < least ? least : v; }   // a NaN stays one
-#define TINY (sizeof(ACC) == 8 ? ACC(1e-303) : ACC(1e-34))
+#include "exponentials.h"
 
 #define PLACE(r)                                                                                             \
     const long long query = (r) % queries, head = (r) / queries % heads, batch = (r) / queries / heads;      \
@@ -28,27 +22,22 @@ KERNEL(attention_weights)(ACC* __restrict__ s, OPTIONAL const u8* __restrict__ m
     ROWS(r, rows, 4LL * width) {
         PLACE(r)
         ACC* x = s + r * width;
-        const ACC least = bottom(width);
-        ACC top = -INFINITY, sum = 0;
-        if (seen) {
-            LANES(j, end) x[j] = seen[j] ? ACC(x[j] * scale) : ACC(-INFINITY);
-        } else {
-            LANES(j, end) x[j] = ACC(x[j] * scale);
-        }
-        LANES_MAX(top, j, end) top = f_max(ACC(x[j]), top);
-        top = row_max(top);
-        LANES_SUM(sum, j, end) {
-            const ACC e = f_exp(at_least(x[j] == top ? ACC(0) : x[j] - top, least));
-            x[j] = ACC(e);
-            sum += e;
-        }
-        sum = row_sum(sum);
-        const bool nothing = top == -INFINITY;
+        if (seen) LANES(j, end) x[j] = seen[j] ? ACC(x[j] * scale) : ACC(-INFINITY);
+        const ACC factor = seen ? ACC(1) : scale;
+        Vec tops = Vec{} - INFINITY, sums = {};
+        parts(end, [&](int j, int n) { tops = larger(vec_first(vec_load(x + j, n) * factor, n, -INFINITY), tops); });
+        const ACC top = row_max(vec_larger(tops));           // it passes over a NaN, which the sum has
+        parts(end, [&](int j, int n) {
+            const Vec e = vec_first(exp_low(below(vec_load(x + j, n) * factor, top)), n, 0);
+            vec_store(x + j, e, n);
+            sums += e;
+        });
+        const ACC sum = row_sum(vec_sum(sums));
+        const bool nothing = top == -INFINITY && sum == sum;
         const ACC share = nothing ? ACC(0) : 1 / sum;
-        LANES(j, end) x[j] = x[j] <= TINY ? ACC(0) : x[j] * share;
+        parts(end, [&](int j, int n) { vec_store(x + j, vec_load(x + j, n) * share, n); });
         LANES(j, width - end) x[end + j] = 0;
-        const ACC total = f_log(sum);
-        ONE_LANE lse[r] = ACC(nothing ? ACC(INFINITY) : top + total);
+        ONE_LANE lse[r] = nothing ? ACC(INFINITY) : top + f_log(sum);
     }
 }
 
@@ -58,22 +47,16 @@ KERNEL(attention_weights_backward)(ACC* __restrict__ s, ACC* __restrict__ dp, OP
     ROWS(r, rows, 4LL * width) {
         PLACE(r)
         ACC *x = s + r * width, *d = dp + r * width;
-        const ACC shift = lse[r], least = bottom(width);
-        ACC sum = 0;
-        if (seen) {
-            LANES(j, end) x[j] = seen[j] ? x[j] : ACC(-INFINITY);
-        }
-        LANES_SUM(sum, j, end) {
-            const ACC p = f_exp(at_least(x[j] * scale - shift, least));
-            x[j] = ACC(p);
-            sum += p * d[j];
-        }
-        sum = row_sum(sum);
-        LANES(j, end) {
-            const ACC p = x[j] <= TINY ? ACC(0) : x[j];
-            x[j] = p;
-            d[j] = scale * p * (d[j] - sum);
-        }
+        if (seen) LANES(j, end) x[j] = seen[j] ? ACC(x[j] * scale - lse[r]) : ACC(-INFINITY);
+        const ACC factor = seen ? ACC(1) : scale, shift = seen ? ACC(0) : lse[r];
+        Vec sums = {};
+        parts(end, [&](int j, int n) {
+            const Vec p = vec_first(exp_low(vec_load(x + j, n) * factor - shift), n, 0);
+            vec_store(x + j, p, n);
+            sums += p * vec_load(d + j, n);
+        });
+        const ACC sum = row_sum(vec_sum(sums));
+        parts(end, [&](int j, int n) { vec_store(d + j, scale * vec_load(x + j, n) * (vec_load(d + j, n) - sum), n); });
         LANES(j, width - end) {
             x[end + j] = 0;
             d[end + j] = 0;

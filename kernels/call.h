@@ -101,20 +101,22 @@ inline int flux_call(PyObject* args, unsigned long long optional, void (*kernel)
     auto run = [&](P... p) {
         if (py.error()) { py.clear_error(); fits = false; }
         if (!fits) return;
-        flux_share = {0, 0, 0};
+        flux_share = {0, 0, nullptr, 0, 0, false};
         kernel(p...);                              // through no row: how much work is there?
-        const long long work = flux_share.work;
-        flux_share = {0, 1, 0};
+        const long long work = flux_share.work, rows = flux_share.rows;
+        flux_share = {0, 1, nullptr, 0, 0, false};
         if (work < LET_GO_FROM) return kernel(p...);
         void* thread = py.let_go();
 #ifdef _OPENMP
-        if (work >= PARALLEL_FROM && flux_threads > 1) {
-            #pragma omp parallel num_threads(flux_threads)
+        const int threads = rows < flux_threads ? (int)rows : flux_threads;
+        if (work >= PARALLEL_FROM && threads > 1) {
+            Meeting meeting = {0, 0};
+            #pragma omp parallel num_threads(threads)
             {
-                flux_share = {omp_get_thread_num(), omp_get_num_threads(), 0};
+                flux_share = {omp_get_thread_num(), omp_get_num_threads(), &meeting, 0, 0, false};
                 kernel(p...);
             }
-            flux_share = {0, 1, 0};
+            flux_share = {0, 1, nullptr, 0, 0, false};
         } else
 #endif
         kernel(p...);

@@ -2,8 +2,9 @@
 //
 // x and y are (batch, channels, inner). With the statistics of what x[n,c,i] belongs to, a channel or a group,
 //     v = (x - mean) rstd,  z = w[c] v + b[c],  y = act(z)
-// w and b may both be None (1 and 0). The mean is kept as the sum of two numbers, as if it had twice the digits: of an x that
-// is small beside its mean nothing is lost. `stats` (4, rows) are the rows mean, rest of the mean, variance, rstd.
+// w, b, dw and db have the dtype of the sums; w and b may both be None (1 and 0). The mean is kept as the sum of two numbers,
+// as if it had twice the digits: of an x that is small beside its mean nothing is lost. `stats` (4, rows) are the rows mean,
+// rest of the mean, variance, rstd.
 // Backward kernels compute z again from x, so that neither z nor y is kept.
 //
 //   batch_norm_forward       y and stats                            rows = channels
@@ -63,14 +64,14 @@ DEVICE Statistics statistics(const T* __restrict__ x, int lines, long long step,
     return {mean, rest, f_max(row_sum(second) / count - rest * rest, ACC(0))};
 }
 
-KERNEL(batch_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b, T* __restrict__ y,
+KERNEL(batch_norm_forward)(const T* __restrict__ x, OPTIONAL const ACC* w, OPTIONAL const ACC* b, T* __restrict__ y,
                            ACC* __restrict__ stats, ACC eps, ACC p, int batch, int channels, int inner) {
     ROWS(c, channels, (long long)batch * inner) {
         const long long step = (long long)channels * inner;
         const Statistics of = statistics(x + c * inner, batch, step, inner);
         const ACC rstd = 1 / f_sqrt(of.var + eps);
         ONE_LANE keep(stats, c, channels, of, rstd);
-        const ACC mean = of.mean, rest = of.rest, scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
+        const ACC mean = of.mean, rest = of.rest, scale = w ? w[c] : 1, shift = w ? b[c] : 0;
         for (int n = 0; n < batch; ++n) {
             const long long line = n * step + c * inner;
             LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
@@ -78,13 +79,13 @@ KERNEL(batch_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONA
     }
 }
 
-KERNEL(batch_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
-                            const ACC* __restrict__ stats, OPTIONAL T* __restrict__ dx, T* __restrict__ dw,
-                            T* __restrict__ db, ACC share, ACC p, int batch, int channels, int inner) {
+KERNEL(batch_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const ACC* w, OPTIONAL const ACC* b,
+                            const ACC* __restrict__ stats, OPTIONAL T* __restrict__ dx, ACC* __restrict__ dw,
+                            ACC* __restrict__ db, ACC share, ACC p, int batch, int channels, int inner) {
     ROWS(c, channels, (long long)batch * inner) {
         const long long step = (long long)channels * inner;
         const ACC mean = stats[c], rest = stats[channels + c], rstd = stats[3 * channels + c];
-        const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
+        const ACC scale = w ? w[c] : 1, shift = w ? b[c] : 0;
         ACC sum = 0, dot = 0;
         for (int n = 0; n < batch; ++n) {
             const long long line = n * step + c * inner;
@@ -100,8 +101,8 @@ KERNEL(batch_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
         sum = row_sum(sum);
         dot = row_sum(dot);
         ONE_LANE {
-            dw[c] = T(dot);
-            db[c] = T(sum);
+            dw[c] = dot;
+            db[c] = sum;
         }
         if (dx) {
             const ACC factor = rstd * scale, level = share > 0 ? sum * share : 0, slope = share > 0 ? dot * share : 0;
@@ -117,19 +118,19 @@ KERNEL(batch_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
     }
 }
 
-KERNEL(fixed_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
+KERNEL(fixed_norm_forward)(const T* __restrict__ x, OPTIONAL const ACC* w, OPTIONAL const ACC* b,
                            const ACC* __restrict__ stats, T* __restrict__ y, ACC p, long long rows, int channels, int inner) {
     ROWS(r, rows, inner) {
         const int c = (int)(r % channels);
         const ACC mean = stats[c], rest = stats[channels + c], rstd = stats[3 * channels + c];
-        const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
+        const ACC scale = w ? w[c] : 1, shift = w ? b[c] : 0;
         const long long line = r * inner;
         LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
     }
 }
 
 // ------------------------------------------------------------------ groups of `size` channels, of one sample
-KERNEL(group_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b, T* __restrict__ y,
+KERNEL(group_norm_forward)(const T* __restrict__ x, OPTIONAL const ACC* w, OPTIONAL const ACC* b, T* __restrict__ y,
                            ACC* __restrict__ stats, ACC eps, ACC p, long long rows, int groups, int size, int inner) {
     ROWS(r, rows, (long long)size * inner) {
         const Statistics of = statistics(x + r * size * inner, 1, 0, size * inner);
@@ -137,14 +138,14 @@ KERNEL(group_norm_forward)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONA
         ONE_LANE keep(stats, r, rows, of, rstd);
         for (int k = 0; k < size; ++k) {
             const int c = (int)(r % groups) * size + k;
-            const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
+            const ACC scale = w ? w[c] : 1, shift = w ? b[c] : 0;
             const long long line = (r * size + k) * inner;
             LANES(i, inner) y[line + i] = T(act::ACT::f((ACC(x[line + i]) - mean - rest) * rstd * scale + shift, p));
         }
     }
 }
 
-KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
+KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const ACC* w, OPTIONAL const ACC* b,
                             const ACC* __restrict__ stats, OPTIONAL T* __restrict__ dx, OPTIONAL ACC* __restrict__ sums,
                             ACC p, long long rows, int groups, int size, int inner) {
     ROWS(r, rows, (long long)size * inner) {
@@ -152,7 +153,7 @@ KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
         ACC level = 0, slope = 0;
         for (int k = 0; k < size; ++k) {
             const int c = (int)(r % groups) * size + k;
-            const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
+            const ACC scale = w ? w[c] : 1, shift = w ? b[c] : 0;
             const long long line = (r * size + k) * inner;
             ACC s = 0, t = 0;
             LANES_SUMS(s, t, i, inner) {
@@ -176,7 +177,7 @@ KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
             slope /= ACC(size) * ACC(inner);
             for (int k = 0; k < size; ++k) {
                 const int c = (int)(r % groups) * size + k;
-                const ACC scale = w ? ACC(w[c]) : 1, shift = w ? ACC(b[c]) : 0;
+                const ACC scale = w ? w[c] : 1, shift = w ? b[c] : 0;
                 const long long line = (r * size + k) * inner;
                 LANES(i, inner) {
                     const ACC v = (ACC(x[line + i]) - mean - rest) * rstd;
@@ -188,7 +189,7 @@ KERNEL(group_norm_backward)(const T* __restrict__ dy, const T* __restrict__ x, O
     }
 }
 
-KERNEL(group_norm_sums)(const ACC* __restrict__ sums, T* __restrict__ dw, T* __restrict__ db, int batch, int channels) {
+KERNEL(group_norm_sums)(const ACC* __restrict__ sums, ACC* __restrict__ dw, ACC* __restrict__ db, int batch, int channels) {
     ROWS(c, channels, batch) {
         const ACC* plain = sums + (long long)batch * channels;
         ACC s = 0, t = 0;
@@ -199,8 +200,8 @@ KERNEL(group_norm_sums)(const ACC* __restrict__ sums, T* __restrict__ dw, T* __r
         s = row_sum(s);
         t = row_sum(t);
         ONE_LANE {
-            dw[c] = T(t);
-            db[c] = T(s);
+            dw[c] = t;
+            db[c] = s;
         }
     }
 }
@@ -215,9 +216,9 @@ KERNEL(group_norm_sums)(const ACC* __restrict__ sums, T* __restrict__ dw, T* __r
         else { function<1>(__VA_ARGS__); n += 1; }                      \
     }
 
-struct Tile { const ACC *mean, *rest, *rstd; const T *w, *b; int channels, count; };
+struct Tile { const ACC *mean, *rest, *rstd, *w, *b; int channels, count; };
 
-DEVICE Tile tile_of(const ACC* stats, const T* w, const T* b, int start, int channels, int count) {
+DEVICE Tile tile_of(const ACC* stats, const ACC* w, const ACC* b, int start, int channels, int count) {
     return {stats + start, stats + channels + start, stats + 3 * channels + start, w ? w + start : w, w ? b + start : b,
             channels, count};
 }
@@ -240,7 +241,7 @@ template <int K> DEVICE void add_lines(Tile t, const T* x, ACC* first, ACC* seco
 template <int K> DEVICE void normalise_lines(Tile t, const T* x, T* y, ACC p) {
     LANES(j, t.count) {
         const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j];
-        const ACC scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
+        const ACC scale = t.w ? t.w[j] : 1, shift = t.w ? t.b[j] : 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
             y[i] = T(act::ACT::f((ACC(x[i]) - mean - rest) * rstd * scale + shift, p));
@@ -252,7 +253,7 @@ template <int K> DEVICE void normalise_lines(Tile t, const T* x, T* y, ACC p) {
 template <int K> DEVICE void add_products(Tile t, const T* dy, const T* x, ACC* dots, ACC* sums, ACC p) {
     LANES(j, t.count) {
         const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j];
-        const ACC scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
+        const ACC scale = t.w ? t.w[j] : 1, shift = t.w ? t.b[j] : 0;
         ACC sum = 0, dot = 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
@@ -268,7 +269,7 @@ template <int K> DEVICE void add_products(Tile t, const T* dy, const T* x, ACC* 
 template <int K> DEVICE void pull_lines(Tile t, const T* dy, const T* x, const ACC* dots, const ACC* sums, T* dx, ACC p) {
     LANES(j, t.count) {
         const ACC mean = t.mean[j], rest = t.rest[j], rstd = t.rstd[j];
-        const ACC scale = t.w ? ACC(t.w[j]) : 1, shift = t.w ? ACC(t.b[j]) : 0;
+        const ACC scale = t.w ? t.w[j] : 1, shift = t.w ? t.b[j] : 0;
         UNROLL for (int k = 0; k < K; ++k) {
             const long long i = (long long)k * t.channels + j;
             const ACC v = (ACC(x[i]) - mean - rest) * rstd, dz = pulled(ACC(dy[i]), v * scale + shift, p);
@@ -277,7 +278,7 @@ template <int K> DEVICE void pull_lines(Tile t, const T* dy, const T* x, const A
     }
 }
 
-KERNEL(batch_norm_forward_last)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b, T* __restrict__ y,
+KERNEL(batch_norm_forward_last)(const T* __restrict__ x, OPTIONAL const ACC* w, OPTIONAL const ACC* b, T* __restrict__ y,
                                 ACC* __restrict__ stats, ACC eps, ACC p, int batch, int channels, int tile) {
     ROWS(r, (channels + tile - 1) / tile, (long long)batch * tile) {
         TILE(r);
@@ -299,9 +300,9 @@ KERNEL(batch_norm_forward_last)(const T* __restrict__ x, OPTIONAL const T* w, OP
 }
 
 // `work` (2, channels) holds the sums of dz v and of dz.
-KERNEL(batch_norm_backward_last)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const T* w,
-                                 OPTIONAL const T* b, const ACC* __restrict__ stats, ACC* __restrict__ work,
-                                 OPTIONAL T* __restrict__ dx, T* __restrict__ dw, T* __restrict__ db, ACC share, ACC p,
+KERNEL(batch_norm_backward_last)(const T* __restrict__ dy, const T* __restrict__ x, OPTIONAL const ACC* w,
+                                 OPTIONAL const ACC* b, const ACC* __restrict__ stats, ACC* __restrict__ work,
+                                 OPTIONAL T* __restrict__ dx, ACC* __restrict__ dw, ACC* __restrict__ db, ACC share, ACC p,
                                  int batch, int channels, int tile) {
     ROWS(r, (channels + tile - 1) / tile, (long long)batch * tile) {
         TILE(r);
@@ -311,8 +312,8 @@ KERNEL(batch_norm_backward_last)(const T* __restrict__ dy, const T* __restrict__
         FOUR_LINES(n, batch, add_products, t, dy + (long long)n * channels + start, x + (long long)n * channels + start, dots,
                    sums, p)
         LANES(j, count) {
-            dw[start + j] = T(dots[j]);
-            db[start + j] = T(sums[j]);
+            dw[start + j] = dots[j];
+            db[start + j] = sums[j];
         }
         if (share > 0) {
             LANES(j, count) {
@@ -329,7 +330,7 @@ KERNEL(batch_norm_backward_last)(const T* __restrict__ dy, const T* __restrict__
     }
 }
 
-KERNEL(fixed_norm_forward_last)(const T* __restrict__ x, OPTIONAL const T* w, OPTIONAL const T* b,
+KERNEL(fixed_norm_forward_last)(const T* __restrict__ x, OPTIONAL const ACC* w, OPTIONAL const ACC* b,
                                 const ACC* __restrict__ stats, T* __restrict__ y, ACC p, long long rows, int channels) {
     ROWS(r, rows, channels) normalise_lines<1>(tile_of(stats, w, b, 0, channels, channels), x + r * channels,
                                                y + r * channels, p);

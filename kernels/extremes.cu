@@ -36,10 +36,28 @@ template <bool whole> DEVICE void look(const T* from, int j, int n, Vec (&best)[
 KERNEL(extreme_rows)(const T* __restrict__ x, OPTIONAL T* __restrict__ y, OPTIONAL int64_t* __restrict__ index, long long rows,
                      long long width, long long parts, long long chunk) {
     ROWS(t, rows * parts, chunk) {
-        const long long start = t % parts * chunk, left = width - start;
+        const long long row = parts > 1 ? t / parts : t, start = (t - row * parts) * chunk, left = width - start;
         const int n = (int)(left < chunk ? left : chunk);
-        const T* from = x + t / parts * width + start;
+        const T* from = x + row * width + start;
         Vec best[SIDE];
+        if (!index) {
+            Vec nan = Vec{};                    // a comparison and a blend less for each number than to let it win as above
+            UNROLL for (int s = 0; s < SIDE; ++s) best[s] = Vec{} - INFINITY;
+            VECTORS(j, n, SIDE) {
+                UNROLL for (int s = 0; s < SIDE; ++s) {
+                    const int left = n - j - s * VL;
+                    const Vec v = left >= VL ? vec_load(from + j + s * VL) : vec_load(from + j + s * VL, left);
+                    const Vec w = LEAST ? -v : v;
+                    nan = w == w ? nan : w;
+                    if (left >= VL) best[s] = w > best[s] ? w : best[s];
+                    else best[s] = (w > best[s]) & (vec_index() < left) ? w : best[s];
+                }
+            }
+            UNROLL for (int s = 1; s < SIDE; ++s) best[0] = best[s] > best[0] ? best[s] : best[0];
+            const ACC top = row_max(vec_max(nan == nan ? best[0] : nan));
+            ONE_LANE y[t] = T(LEAST ? -top : top);
+            continue;
+        }
         VecInt at[SIDE];
         UNROLL for (int s = 0; s < SIDE; ++s) best[s] = Vec{} - INFINITY, at[s] = VecInt{} + n;
         VECTORS(j, n, SIDE) {
@@ -52,7 +70,6 @@ KERNEL(extreme_rows)(const T* __restrict__ x, OPTIONAL T* __restrict__ y, OPTION
         if (y) {
             ONE_LANE y[t] = T(LEAST ? -top : top);
         }
-        if (!index) continue;
         VecInt back = VecInt{};             // from the end: of the first place it is the largest; 0 where all are -infinity
         UNROLL for (int s = 0; s < SIDE; ++s) {
             const VecInt equal = (best[s] == top) | ((best[s] != best[s]) & (Vec{} + top != top));

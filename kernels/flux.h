@@ -12,6 +12,10 @@
 // Store such a value under ONE_LANE.  Memory that one lane wrote is seen by the others after
 // ROW_SYNC().  kernels/README.md teaches all of it.
 //
+// Few rows with much work one after the other: TEAM(true) before ROWS makes the CPU's threads a team.  Every thread then
+// goes through all rows, does part TEAM_PART of TEAM_PARTS of each, and waits for the others at TEAM_SYNC(), which all must
+// reach equally often.  A GPU's row is a team by itself: one part, and TEAM_SYNC() is ROW_SYNC().
+//
 //   T     how numbers are stored (float, double, 16-bit)         both are set by the build,
 //   ACC   how they are computed and added up (float, double)     from the dtype of the call
 #ifndef FLUX_H
@@ -62,16 +66,49 @@ typedef u64 uint64_t;
 #define EACH(i, n)        PRAGMA(omp simd) for (long long i = flux_first(n, 1); i < flux_end(n); ++i)
 #define ONE_LANE
 #define ROW_SYNC()
-// As on a GPU, every thread runs the whole kernel and ROWS gives it its share. Of a first run, which
-// goes through no row (of = 0), call.h learns how much work there is, and so how many threads it is worth.
-struct Share { int id, of; long long work; };
-static thread_local Share flux_share = {0, 1, 0};
+#define TEAM(on)          (flux_share.team = (on))
+#define TEAM_PARTS        (flux_share.team ? flux_share.of : 1)
+#define TEAM_PART         (flux_share.team ? flux_share.id : 0)
+#define TEAM_SYNC()       flux_wait()
+// As on a GPU, every thread runs the whole kernel and ROWS gives it its share, or all where they are a team. Of a first
+// run, which goes through no row (of = 0), call.h learns how much work there is, and so how many threads it is worth.
+struct Meeting { int here, times; }; // of the threads of a launch: how many wait, and how often all have met
+struct Share { int id, of; Meeting* meeting; long long work, rows; bool team; };
+static thread_local Share flux_share = {0, 1, nullptr, 0, 0, false};
 DEVICE long long flux_first(long long n, long long width) {
-    if (flux_share.of) return n * flux_share.id / flux_share.of;
-    flux_share.work += n * width;
+    if (!flux_share.of) {
+        flux_share.work += n * width;
+        if (n > flux_share.rows || flux_share.team) flux_share.rows = flux_share.team ? 1 << 30 : n;
+    } else if (!flux_share.team) {
+        return n * flux_share.id / flux_share.of;
+    }
     return 0;
 }
-DEVICE long long flux_end(long long n) { return flux_share.of ? n * (flux_share.id + 1) / flux_share.of : 0; }
+DEVICE long long flux_end(long long n) {
+    return !flux_share.of ? 0 : flux_share.team ? n : n * (flux_share.id + 1) / flux_share.of;
+}
+#ifdef __ELF__
+extern "C" int sched_yield() noexcept;
+#endif
+// A few microseconds the threads look whether all are here, then they let others have the core: perhaps one of themselves.
+DEVICE void flux_wait() {
+    Meeting* m = flux_share.meeting;
+    if (!flux_share.team || !m) return;
+    const int times = __atomic_load_n(&m->times, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&m->here, 1, __ATOMIC_ACQ_REL) == flux_share.of) {
+        __atomic_store_n(&m->here, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&m->times, times + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int tries = 0; __atomic_load_n(&m->times, __ATOMIC_ACQUIRE) == times; ++tries) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+#ifdef __ELF__
+        if (tries > 200) sched_yield();
+#endif
+    }
+}
 
 #else // ------------------------------------------------------------ GPU and emulator
 #define KERNEL(name)      extern "C" __global__ void name
@@ -87,6 +124,10 @@ DEVICE long long flux_end(long long n) { return flux_share.of ? n * (flux_share.
                                i < (long long)(n); i += (long long)gridDim.x * blockDim.y * blockDim.x)
 #define ONE_LANE          if (threadIdx.x == 0)
 #define ROW_SYNC()        (blockDim.x > 32 ? __syncthreads() : __syncwarp())
+#define TEAM(on)          ((void)(on))
+#define TEAM_PARTS        1
+#define TEAM_PART         0
+#define TEAM_SYNC()       ROW_SYNC()
 #ifndef SHARED
 #define SHARED(type, name, n) __shared__ type name[n]
 #endif

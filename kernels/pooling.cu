@@ -2,6 +2,7 @@
 //
 //   max_pool_forward    y[p] = max over k of x[p s - pad + k d], arg[p] = its place in the plane: the first one's, the
 //                       first NaN's if there is one, -1 where no tap is inside
+//   max_pool_values     y alone
 //   max_pool_backward   dx[i] = sum of dy[p] over all p with arg[p] = i
 //   mean_pool_forward   y[p] = sum over k of x[p s - pad + k d] / count[p], zero outside
 //   mean_pool_backward  dx[i] = sum of dy[p] / count[p] over all p and k with p s - pad + k d = i
@@ -11,7 +12,7 @@
 // x is [planes, D, H, W], y, arg, dy and g are [planes, OD, OH, OW], count is [OD, OH, OW]. All outputs are written (=).
 // A row is `lines` lines of the output. The gradients gather: a line of dx looks for the windows that cover it, so no
 // two rows meet. Constants of a build: the window's width KW, its stride SW and its dilation DW along the width.
-#include "vectors.h"
+#include "lines.h"
 // constants: KW=2 SW=2 DW=1
 // constants: KW=3 SW=1 DW=1
 // constants: KW=3 SW=3 DW=2
@@ -25,68 +26,109 @@ DEVICE Vec powers(Vec v, ACC power) {
 }
 
 #ifdef KW
+// Taps kw, kw', ... of a line with the same kw DW / SW = o lie within SW VL numbers of it: they are a group, and picked from
+// the numbers that lie o SW after those of the first tap.
+#define GROUPS ((KW - 1) * DW / SW + 1)
+#define EACH_OF_GROUP(kw, o) UNROLL for (int kw = 0; kw < KW; ++kw) if (kw * DW / SW == (o))
+DEVICE VecInt places_of_tap(int kw) { return vec_index() * SW + kw * DW % SW; }
+DEVICE VecInt everywhere() { return VecInt{} == 0; }
+
 struct Input { int D, H, W, KD, KH, d0, h0, dd, dh; };       // its sizes, and where the windows of a line begin
-// n windows of a line that begin at (d0, h0, w0 + l SW); EDGE: some may reach over an edge of the lines.
-template <bool EDGE> DEVICE void max_of_windows(const T* __restrict__ plane, T* __restrict__ y, int* __restrict__ arg, Input s, int w0, int n) {
+struct Taps { int d, d_end, h, h_end; };                     // those that lie inside, of which there may be none
+DEVICE Taps inside(Input s) {
+    Taps t = {0, s.KD, 0, s.KH};
+    while (s.d0 + t.d * s.dd < 0) ++t.d;
+    while (t.d_end > t.d && s.d0 + (t.d_end - 1) * s.dd >= s.D) --t.d_end;
+    while (s.h0 + t.h * s.dh < 0) ++t.h;
+    while (t.h_end > t.h && s.h0 + (t.h_end - 1) * s.dh >= s.H) --t.h_end;
+    return t;
+}
+// visit(start) for each line that the windows have, which begins at number `start` of the plane.
+template <class Visit> DEVICE void each_line(Input s, Taps t, Visit visit) {
+    for (int kd = t.d; kd < t.d_end; ++kd)
+        for (int kh = t.h; kh < t.h_end; ++kh) visit(((s.d0 + (long long)kd * s.dd) * s.H + s.h0 + (long long)kh * s.dh) * s.W);
+}
+DEVICE Vec larger(Vec v, Vec best) { return (v > best) | (v != v) ? v : best; }      // a NaN wins and stays
+
+// n windows of a line that begin at (d0, h0, w0 + l SW).
+template <class Piece> DEVICE void max_of_windows(Piece piece, const T* __restrict__ plane, T* __restrict__ y, int* __restrict__ arg, Input s, Taps t,
+                                                  int w0, int n) {
     Vec best = Vec{} - INFINITY;
     VecInt at = VecInt{} - 1;
-    for (int kd = 0, d = s.d0; kd < s.KD; ++kd, d += s.dd) {
-        if (d < 0 || d >= s.D) continue;
-        for (int kh = 0, h = s.h0; kh < s.KH; ++kh, h += s.dh) {
-            if (h < 0 || h >= s.H) continue;
-            UNROLL for (int kw = 0; kw < KW; ++kw) {
-                const int w = w0 + kw * DW, place = (d * s.H + h) * s.W + w;
-                const int from = EDGE ? ceil_div(-w, SW) : 0, end = ceil_div(s.W - w, SW), to = EDGE && end < n ? end : n;
-                const Vec v = vec_load_every<SW>(plane + place, from, to);
-                VecInt better = (at < 0) | (v > best) | ((v != v) & (best == best));      // a NaN wins and stays
-                if (EDGE) better &= (vec_index() >= from) & (vec_index() < to);
+    each_line(s, t, [&](long long start) {
+        UNROLL for (int o = 0; o < GROUPS; ++o) {
+            const auto line = piece.line(w0 + o * SW, s.W, [&](int w, int left) { return vec_load(plane + start + w, -w, left); });
+            EACH_OF_GROUP(kw, o) {
+                const Vec v = line.pick(places_of_tap(kw), everywhere());
+                const VecInt w = vec_index() * SW + (w0 + kw * DW);
+                const VecInt better = (w >= 0) & (w < s.W) & ((at < 0) | (v > best) | ((v != v) & (best == best)));
                 best = better ? v : best;
-                at = better ? vec_index() * SW + place : at;
+                at = better ? w + (int)start : at;
             }
         }
-    }
+    });
     vec_store(y, best, n);
     vec_store_int(arg, at, n);
+}
+template <class Piece> DEVICE Vec max_of_lines(Piece piece, const T* __restrict__ plane, Input s, Taps t, int w0) {
+    Vec best = Vec{} - INFINITY;
+    UNROLL for (int o = 0; o < GROUPS; ++o) {
+        const auto line = piece.line(w0 + o * SW, s.W, [&](int w, int left) {
+            Vec most = Vec{} - INFINITY;
+            each_line(s, t, [&](long long start) { most = larger(vec_load(plane + start + w, -w, left), most); });
+            return (vec_index() >= -w) & (vec_index() < left) ? most : Vec{} - INFINITY;
+        });
+        EACH_OF_GROUP(kw, o) best = larger(line.pick(places_of_tap(kw), everywhere()), best);
+    }
+    return best;
+}
+// The sum over the windows of each pixel's term; that of 0 is 0.
+template <class Piece, class Term> DEVICE Vec sum_of_lines(Piece piece, const T* __restrict__ plane, Input s, Taps t, int w0, Term term) {
+    Vec sum = Vec{};
+    UNROLL for (int o = 0; o < GROUPS; ++o) {
+        const auto line = piece.line(w0 + o * SW, s.W, [&](int w, int left) {
+            Vec part = Vec{};
+            each_line(s, t, [&](long long start) { part += term(vec_load(plane + start + w, -w, left)); });
+            return part;
+        });
+        EACH_OF_GROUP(kw, o) sum += line.pick(places_of_tap(kw), everywhere());
+    }
+    return sum;
 }
 #endif
 
 KERNEL(max_pool_forward)(const T* __restrict__ x, T* __restrict__ y, int* __restrict__ arg, long long planes, int D, int H, int W,
                          int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
                          int lines) {
-    const bool edge = pw > 0 || (OW - 1) * SW + (KW - 1) * DW >= W;
     const int tiles = (OH + lines - 1) / lines;
     ROWS(r, planes * OD * tiles, (long long)lines * OW * KD * KH * KW) {
         const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* plane = x + r / tiles / OD * D * H * W;
+        const auto piece = vec_piece<SW>();
         for (int oh = tile * lines; oh < last; ++oh) {
             const Input s = {D, H, W, KD, KH, od * sd - pd, oh * sh - ph, dd, dh};
+            const Taps taps = inside(s);
             const long long to = (r / tiles * OH + oh) * OW;
-            VECTORS(j, OW, 1) {
-                if (edge) max_of_windows<true>(plane, y + to + j, arg + to + j, s, j * SW - pw, OW - j);
-                else max_of_windows<false>(plane, y + to + j, arg + to + j, s, j * SW - pw, OW - j);
-            }
+            VECTORS(j, OW, 1) max_of_windows(piece, plane, y + to + j, arg + to + j, s, taps, j * SW - pw, OW - j);
         }
     }
 }
 
-// The sum over the windows of n pixels from j on of each pixel's term.
-#ifdef KW
-template <class Term> DEVICE Vec sum_of_windows(const T* __restrict__ plane, Input s, int j, int OW, int pw, Term term) {
-    Vec sum = Vec{};
-    for (int kd = 0, d = s.d0; kd < s.KD; ++kd, d += s.dd) {
-        if (d < 0 || d >= s.D) continue;
-        for (int kh = 0, h = s.h0; kh < s.KH; ++kh, h += s.dh) {
-            if (h < 0 || h >= s.H) continue;
-            const T* line = plane + ((long long)d * s.H + h) * s.W;
-            UNROLL for (int kw = 0; kw < KW; ++kw) {
-                const int w = j * SW - pw + kw * DW, end = ceil_div(s.W - w, SW);
-                sum += term(vec_load_every<SW>(line + w, ceil_div(-w, SW), end < OW - j ? end : OW - j));
-            }
+KERNEL(max_pool_values)(const T* __restrict__ x, T* __restrict__ y, long long planes, int D, int H, int W, int OD, int OH, int OW,
+                        int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw, int lines) {
+    const int tiles = (OH + lines - 1) / lines;
+    ROWS(r, planes * OD * tiles, (long long)lines * OW * KD * KH * KW) {
+        const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
+        const T* plane = x + r / tiles / OD * D * H * W;
+        const auto piece = vec_piece<SW>();
+        for (int oh = tile * lines; oh < last; ++oh) {
+            const Input s = {D, H, W, KD, KH, od * sd - pd, oh * sh - ph, dd, dh};
+            const Taps taps = inside(s);
+            T* to = y + (r / tiles * OH + oh) * OW;
+            VECTORS(j, OW, 1) vec_store(to + j, max_of_lines(piece, plane, s, taps, j * SW - pw), OW - j);
         }
     }
-    return sum;
 }
-#endif
 
 KERNEL(mean_pool_forward)(const T* __restrict__ x, const ACC* __restrict__ count, T* __restrict__ y, long long planes, int D, int H,
                           int W, int OD, int OH, int OW, int KD, int KH, int sd, int sh, int dd, int dh, int pd, int ph, int pw,
@@ -95,12 +137,15 @@ KERNEL(mean_pool_forward)(const T* __restrict__ x, const ACC* __restrict__ count
     ROWS(r, planes * OD * tiles, (long long)lines * OW * KD * KH * KW) {
         const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* plane = x + r / tiles / OD * D * H * W;
+        const auto piece = vec_piece<SW>();
         for (int oh = tile * lines; oh < last; ++oh) {
             const Input s = {D, H, W, KD, KH, od * sd - pd, oh * sh - ph, dd, dh};
-            const long long to = (r / tiles * OH + oh) * OW;
+            const Taps taps = inside(s);
+            const ACC* n = count + ((long long)od * OH + oh) * OW;
+            T* to = y + (r / tiles * OH + oh) * OW;
             VECTORS(j, OW, 1) {
-                const Vec sum = sum_of_windows(plane, s, j, OW, pw, [](Vec v) { return v; });
-                vec_store(y + to + j, sum / vec_load(count + ((long long)od * OH + oh) * OW + j, OW - j), OW - j);
+                const Vec sum = sum_of_lines(piece, plane, s, taps, j * SW - pw, [](Vec v) { return v; });
+                vec_store(to + j, sum / vec_load(n + j, OW - j), OW - j);
             }
         }
     }
@@ -112,12 +157,14 @@ KERNEL(lp_pool_forward)(const T* __restrict__ x, T* __restrict__ y, long long pl
     ROWS(r, planes * OD * tiles, (long long)lines * OW * KD * KH * KW) {
         const int tile = r % tiles, od = r / tiles % OD, last = (tile + 1) * lines < OH ? (tile + 1) * lines : OH;
         const T* plane = x + r / tiles / OD * D * H * W;
+        const auto piece = vec_piece<SW>();
         for (int oh = tile * lines; oh < last; ++oh) {
             const Input s = {D, H, W, KD, KH, od * sd - pd, oh * sh - ph, dd, dh};
-            const long long to = (r / tiles * OH + oh) * OW;
+            const Taps taps = inside(s);
+            T* to = y + (r / tiles * OH + oh) * OW;
             VECTORS(j, OW, 1) {
-                const Vec sum = sum_of_windows(plane, s, j, OW, pw, [power](Vec v) { return powers(v, power); });
-                vec_store(y + to + j, vec_each(sum, [power](ACC v) { return power == 2 ? f_sqrt(v) : f_pow(v, 1 / power); }), OW - j);
+                const Vec sum = sum_of_lines(piece, plane, s, taps, j * SW - pw, [&](Vec v) { return powers(v, power); });
+                vec_store(to + j, vec_each(sum, [&](ACC v) { return power == 2 ? f_sqrt(v) : f_pow(v, 1 / power); }), OW - j);
             }
         }
     }

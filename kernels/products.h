@@ -5,6 +5,7 @@
 //
 //   pack_part        rows first..first + VL - 1 of panel p, which lies at `to`: B[k, j] = w[k, j], or w[j, k] when turned
 //   panel_product    out[m, 0..n) = a[m] b for m < count, added to out when `more`; b is one panel, n at most PANEL
+//                    a is Rows, or a pointer to row after row
 #include "vectors.h"
 
 #define PANEL 48
@@ -19,17 +20,20 @@
 #define APART DEVICE
 #endif
 
+// A left factor: number k of row m is at[m * row + k * step].
+struct Rows { const T* at; long long row, step; };
+
 // out[m, 0..n) = a[m] b for `rows` rows; n is at most `registers` registers.
 template <int rows, int registers>
-APART void block(const T* a, long long a_step, int K, const T* __restrict__ b, T* out, long long out_step, int n, bool more) {
+APART void block(const T* a, long long row, long long step, int K, const T* __restrict__ b, T* out, long long out_step, int n, bool more) {
     Vec sum[rows][registers];
     UNROLL for (int m = 0; m < rows; ++m) UNROLL for (int i = 0; i < registers; ++i)
         sum[m][i] = more ? vec_load(out + m * out_step + i * VL, n - i * VL) : Vec{};
-    for (int k = 0; k < K; ++k) {
+    for (int k = 0; k < K; ++k, a += step) {
         Vec v[registers];
         UNROLL for (int i = 0; i < registers; ++i) v[i] = vec_load(b + (long long)k * PANEL + i * VL);
         UNROLL for (int m = 0; m < rows; ++m) {
-            const ACC x = ACC(a[m * a_step + k]);
+            const ACC x = ACC(a[m * row]);
             UNROLL for (int i = 0; i < registers; ++i) sum[m][i] += v[i] * x;
         }
     }
@@ -39,25 +43,29 @@ APART void block(const T* a, long long a_step, int K, const T* __restrict__ b, T
 
 // The same for `count` rows, at most `rows`.
 template <int rows, int registers>
-DEVICE void some_rows(int count, const T* a, long long a_step, int K, const T* b, T* out, long long out_step, int n, bool more) {
-    if (count >= rows) block<rows, registers>(a, a_step, K, b, out, out_step, n, more);
-    else if constexpr (rows > 1) some_rows<rows - 1, registers>(count, a, a_step, K, b, out, out_step, n, more);
+DEVICE void some_rows(int count, Rows a, int K, const T* b, T* out, long long out_step, int n, bool more) {
+    if (count >= rows) block<rows, registers>(a.at, a.row, a.step, K, b, out, out_step, n, more);
+    else if constexpr (rows > 1) some_rows<rows - 1, registers>(count, a, K, b, out, out_step, n, more);
 }
 
 template <int registers>
-DEVICE void all_rows(int count, const T* a, long long a_step, int K, const T* b, T* out, long long out_step, int n, bool more) {
+DEVICE void all_rows(int count, Rows a, int K, const T* b, T* out, long long out_step, int n, bool more) {
     for (int m = 0; m < count; m += TOGETHER)
-        some_rows<TOGETHER, registers>(count - m, a + m * a_step, a_step, K, b, out + m * out_step, out_step, n, more);
+        some_rows<TOGETHER, registers>(count - m, {a.at + m * a.row, a.row, a.step}, K, b, out + m * out_step, out_step, n, more);
+}
+
+DEVICE void panel_product(int count, Rows a, int K, const T* b, T* out, long long out_step, int n, bool more) {
+    VECTORS(j, n, REGISTERS) {
+        const int left = n - j;
+        if (left > (REGISTERS - 1) * VL) all_rows<REGISTERS>(count, a, K, b + j, out + j, out_step, left, more);
+        else if (left > VL) all_rows<REGISTERS - (REGISTERS > 1)>(count, a, K, b + j, out + j, out_step, left, more);
+        else all_rows<1>(count, a, K, b + j, out + j, out_step, left, more);
+    }
 }
 
 DEVICE void panel_product(int count, const T* a, long long a_step, int K, const T* b, T* out, long long out_step, int n,
                           bool more) {
-    VECTORS(j, n, REGISTERS) {
-        const int left = n - j;
-        if (left > (REGISTERS - 1) * VL) all_rows<REGISTERS>(count, a, a_step, K, b + j, out + j, out_step, left, more);
-        else if (left > VL) all_rows<REGISTERS - (REGISTERS > 1)>(count, a, a_step, K, b + j, out + j, out_step, left, more);
-        else all_rows<1>(count, a, a_step, K, b + j, out + j, out_step, left, more);
-    }
+    panel_product(count, {a, a_step, 1}, K, b, out, out_step, n, more);
 }
 
 #ifdef FLUX_CPU

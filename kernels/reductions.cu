@@ -8,19 +8,35 @@
 //                                     of `width`
 //
 // Outputs are written (=), in ACC.
-#include "flux.h"
+#include "vectors.h"
+
+#define SIDE (VL > 1 ? 4 : 1)               // registers that are added up side by side on the CPU
 
 KERNEL(sum_rows)(const T* __restrict__ x, ACC* __restrict__ y, long long rows, long long width, long long parts,
                  long long chunk) {
-    ROWS(t, rows * parts, chunk) {
-        const long long start = t % parts * chunk;
-        const long long left = width - start;
-        const int n = (int)(left < chunk ? left : chunk);
-        const T* from = x + t / parts * width + start;
-        ACC s = 0;
-        LANES_SUM(s, j, n) s += ACC(from[j]);
-        s = row_sum(s);
-        ONE_LANE y[t] = s;
+    const long long count = rows * parts;
+    ROWS(g, (count + VL - 1) / VL, chunk * VL) {               // a lane's number of rows at a time: their lanes are added up at once
+        const long long first = g * VL;
+        Vec sums[VL];
+        UNROLL for (int l = 0; l < VL; ++l) sums[l] = Vec{};
+        for (int l = 0; l < VL && first + l < count; ++l) {
+            const long long t = first + l, row = parts > 1 ? t / parts : t, start = (t - row * parts) * chunk, left = width - start;
+            const int n = (int)(left < chunk ? left : chunk);
+            const T* from = x + row * width + start;
+            Vec sum[SIDE];
+            UNROLL for (int s = 0; s < SIDE; ++s) sum[s] = Vec{};
+            VECTORS(j, n, SIDE) {
+                if (n - j >= SIDE * VL) {
+                    UNROLL for (int s = 0; s < SIDE; ++s) sum[s] += vec_load(from + j + s * VL);
+                } else {
+                    for (int i = j; i < n; i += VL) sum[0] += n - i >= VL ? vec_load(from + i) : vec_load(from + i, n - i);
+                }
+            }
+            UNROLL for (int s = 1; s < SIDE; ++s) sum[0] += sum[s];
+            sums[l] = sum[0];
+        }
+        const Vec total = row_sum(vec_sums(sums));
+        ONE_LANE vec_store(y + first, total, (int)(count - first < VL ? count - first : VL));
     }
 }
 

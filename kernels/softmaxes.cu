@@ -12,65 +12,71 @@
 //   logsumexp_forward    y = m + log s             (outer, inner)
 //
 // All outputs are written (=). Two equal infinities differ by 0 here: softmax of (inf, 0) is (1, 0), not NaN.
-#include "flux.h"
+#include "exponentials.h"
 
-DEVICE ACC below(ACC x, ACC top) { return x == top ? 0 : x - top; }
+// The largest of a row; it passes over a NaN, which comes out again in the sum.
+DEVICE ACC row_top(const T* x, int width) {
+    Vec top = Vec{} - INFINITY;
+    parts(width, [&](int j, int n) { top = larger(vec_first(vec_load(x + j, n), n, -INFINITY), top); });
+    return row_max(vec_larger(top));
+}
+DEVICE ACC row_exponentials(const T* x, int width, ACC top) {
+    Vec sum = {};
+    parts(width, [&](int j, int n) { sum += vec_first(exp_low(below(vec_load(x + j, n), top)), n, 0); });
+    return row_sum(vec_sum(sum));
+}
 
 KERNEL(softmax_forward)(const T* __restrict__ x, T* __restrict__ y, long long rows, int width) {
-    ROWS(r, rows, width) {
+    ROWS(r, rows, 4LL * width) {
         const T* from = x + r * width;
         T* to = y + r * width;
-        ACC top = -INFINITY, sum = 0;
-        LANES_MAX(top, j, width) top = f_max(ACC(from[j]), top);
-        top = row_max(top);
-        LANES_SUM(sum, j, width) {
-            const ACC e = f_exp(below(ACC(from[j]), top));
-            to[j] = T(e);
+        const ACC top = row_top(from, width);
+        Vec sum = {};
+        parts(width, [&](int j, int n) {
+            const Vec e = vec_first(exp_low(below(vec_load(from + j, n), top)), n, 0);
+            vec_store(to + j, e, n);
             sum += e;
-        }
-        const ACC scale = 1 / row_sum(sum);
-        LANES(j, width) to[j] = T(ACC(to[j]) * scale);
+        });
+        const ACC scale = 1 / row_sum(vec_sum(sum));
+        parts(width, [&](int j, int n) { vec_store(to + j, vec_load(to + j, n) * scale, n); });
     }
 }
 
 KERNEL(softmax_backward)(const T* __restrict__ dy, const T* __restrict__ y, T* __restrict__ dx, long long rows, int width) {
-    ROWS(r, rows, width) {
-        ACC sum = 0;
-        LANES_SUM(sum, j, width) sum += ACC(dy[r * width + j]) * ACC(y[r * width + j]);
-        sum = row_sum(sum);
-        LANES(j, width) dx[r * width + j] = T(ACC(y[r * width + j]) * (ACC(dy[r * width + j]) - sum));
+    ROWS(r, rows, 2LL * width) {
+        const T *slope = dy + r * width, *from = y + r * width;
+        T* to = dx + r * width;
+        Vec sums = {};
+        parts(width, [&](int j, int n) { sums += vec_load(slope + j, n) * vec_load(from + j, n); });
+        const ACC sum = row_sum(vec_sum(sums));
+        parts(width, [&](int j, int n) { vec_store(to + j, vec_load(from + j, n) * (vec_load(slope + j, n) - sum), n); });
     }
 }
 
 KERNEL(logsoftmax_forward)(const T* __restrict__ x, T* __restrict__ y, long long rows, int width) {
-    ROWS(r, rows, width) {
+    ROWS(r, rows, 4LL * width) {
         const T* from = x + r * width;
-        ACC top = -INFINITY, sum = 0;
-        LANES_MAX(top, j, width) top = f_max(ACC(from[j]), top);
-        top = row_max(top);
-        LANES_SUM(sum, j, width) sum += f_exp(below(ACC(from[j]), top));
-        const ACC shift = f_log(row_sum(sum));
-        LANES(j, width) y[r * width + j] = T(below(ACC(from[j]), top) - shift);
+        T* to = y + r * width;
+        const ACC top = row_top(from, width), shift = f_log(row_exponentials(from, width, top));
+        parts(width, [&](int j, int n) { vec_store(to + j, below(vec_load(from + j, n), top) - shift, n); });
     }
 }
 
 KERNEL(logsoftmax_backward)(const T* __restrict__ dy, const T* __restrict__ y, T* __restrict__ dx, long long rows,
                             int width) {
-    ROWS(r, rows, width) {
-        ACC sum = 0;
-        LANES_SUM(sum, j, width) sum += ACC(dy[r * width + j]);
-        sum = row_sum(sum);
-        LANES(j, width) dx[r * width + j] = T(ACC(dy[r * width + j]) - f_exp(ACC(y[r * width + j])) * sum);
+    ROWS(r, rows, 4LL * width) {
+        const T *slope = dy + r * width, *from = y + r * width;
+        T* to = dx + r * width;
+        Vec sums = {};
+        parts(width, [&](int j, int n) { sums += vec_load(slope + j, n); });
+        const ACC sum = row_sum(vec_sum(sums));
+        parts(width, [&](int j, int n) { vec_store(to + j, vec_load(slope + j, n) - exp_low(vec_load(from + j, n)) * sum, n); });
     }
 }
 
 KERNEL(logsumexp_forward)(const T* __restrict__ x, T* __restrict__ y, long long rows, int width) {
-    ROWS(r, rows, width) {
-        ACC top = -INFINITY, sum = 0;
-        LANES_MAX(top, j, width) top = f_max(ACC(x[r * width + j]), top);
-        top = row_max(top);
-        LANES_SUM(sum, j, width) sum += f_exp(below(ACC(x[r * width + j]), top));
-        sum = row_sum(sum);
+    ROWS(r, rows, 4LL * width) {
+        const ACC top = row_top(x + r * width, width), sum = row_exponentials(x + r * width, width, top);
         ONE_LANE y[r] = T(top + f_log(sum));
     }
 }
@@ -88,13 +94,13 @@ DEVICE void tops_and_sums(const T* x, ACC* top, ACC* sum, long long inner, int w
         top[i] = ACC(x[i]);
         sum[i] = 0;
     }
-    for (int c = 1; c < width; ++c) LANES(i, count) top[i] = f_max(ACC(x[c * inner + i]), top[i]);
-    for (int c = 0; c < width; ++c) LANES(i, count) sum[i] += f_exp(below(ACC(x[c * inner + i]), top[i]));
+    for (int c = 1; c < width; ++c) LANES(i, count) top[i] = larger(ACC(x[c * inner + i]), top[i]);
+    for (int c = 0; c < width; ++c) LANES(i, count) sum[i] += exp_low(below(ACC(x[c * inner + i]), top[i]));
 }
 
 KERNEL(softmax_forward_planes)(const T* __restrict__ x, T* __restrict__ y, ACC* __restrict__ work, long long rows,
                                int width, long long inner, int tile) {
-    ROWS(r, rows, width * (long long)tile) {
+    ROWS(r, rows, 4LL * width * tile) {
         TILE(r)
         ACC* top = work + r * 2 * tile;
         ACC* sum = top + tile;
@@ -102,9 +108,9 @@ KERNEL(softmax_forward_planes)(const T* __restrict__ x, T* __restrict__ y, ACC* 
             top[i] = ACC(x[start + i]);
             sum[i] = 0;
         }
-        for (int c = 1; c < width; ++c) LANES(i, count) top[i] = f_max(ACC(x[start + c * inner + i]), top[i]);
+        for (int c = 1; c < width; ++c) LANES(i, count) top[i] = larger(ACC(x[start + c * inner + i]), top[i]);
         for (int c = 0; c < width; ++c) LANES(i, count) {
-            const ACC e = f_exp(below(ACC(x[start + c * inner + i]), top[i]));
+            const ACC e = exp_low(below(ACC(x[start + c * inner + i]), top[i]));
             y[start + c * inner + i] = T(e);
             sum[i] += e;
         }
@@ -115,7 +121,7 @@ KERNEL(softmax_forward_planes)(const T* __restrict__ x, T* __restrict__ y, ACC* 
 
 KERNEL(softmax_backward_planes)(const T* __restrict__ dy, const T* __restrict__ y, T* __restrict__ dx,
                                 ACC* __restrict__ work, long long rows, int width, long long inner, int tile) {
-    ROWS(r, rows, width * (long long)tile) {
+    ROWS(r, rows, 4LL * width * tile) {
         TILE(r)
         ACC* sum = work + r * 2 * tile;
         LANES(i, count) sum[i] = 0;
@@ -132,7 +138,7 @@ KERNEL(softmax_backward_planes)(const T* __restrict__ dy, const T* __restrict__ 
 
 KERNEL(logsoftmax_forward_planes)(const T* __restrict__ x, T* __restrict__ y, ACC* __restrict__ work, long long rows,
                                   int width, long long inner, int tile) {
-    ROWS(r, rows, width * (long long)tile) {
+    ROWS(r, rows, 4LL * width * tile) {
         TILE(r)
         ACC* top = work + r * 2 * tile;
         ACC* sum = top + tile;
@@ -147,21 +153,21 @@ KERNEL(logsoftmax_forward_planes)(const T* __restrict__ x, T* __restrict__ y, AC
 
 KERNEL(logsoftmax_backward_planes)(const T* __restrict__ dy, const T* __restrict__ y, T* __restrict__ dx,
                                    ACC* __restrict__ work, long long rows, int width, long long inner, int tile) {
-    ROWS(r, rows, width * (long long)tile) {
+    ROWS(r, rows, 4LL * width * tile) {
         TILE(r)
         ACC* sum = work + r * 2 * tile;
         LANES(i, count) sum[i] = 0;
         for (int c = 0; c < width; ++c) LANES(i, count) sum[i] += ACC(dy[start + c * inner + i]);
         for (int c = 0; c < width; ++c) LANES(i, count) {
             const long long at = start + c * inner + i;
-            dx[at] = T(ACC(dy[at]) - f_exp(ACC(y[at])) * sum[i]);
+            dx[at] = T(ACC(dy[at]) - exp_low(ACC(y[at])) * sum[i]);
         }
     }
 }
 
 KERNEL(logsumexp_forward_planes)(const T* __restrict__ x, T* __restrict__ y, ACC* __restrict__ work, long long rows,
                                  int width, long long inner, int tile) {
-    ROWS(r, rows, width * (long long)tile) {
+    ROWS(r, rows, 4LL * width * tile) {
         TILE(r)
         ACC* top = work + r * 2 * tile;
         ACC* sum = top + tile;

@@ -23,6 +23,9 @@
 //   vec_transpose(v)                      VL registers: number l of v[i] and number i of v[l] change places
 //   vec_each(v, f)                        f(number) for each, one after the other
 //   vec_sum(v), vec_max(v)                the sum of all; the largest, a NaN if there is one
+//   vec_sums(v)                           VL registers: lane l gets the sum of v[l]; v is used up
+//   vec_store_past(p, v)                  all of v, past the caches, for what they would not hold;  vec_stored() after the last
+//   vec_ahead(p), vec_ahead_write(p)      nothing, but that the memory at p may come to the cache before it is read, or written
 //
 // Pointers are to ACC, or to what is stored in fewer bits: a register of 16-bit floats is converted in one step.
 #define VEC_PARTS(n, m) (((n) * (m) + VEC_FREE - 1) / VEC_FREE)
@@ -107,6 +110,18 @@ DEVICE Vec vec_load(const ACC* p) { return *(const Vec*)p; }
 template <class E> DEVICE Vec vec_load(const E* p) { return vec_load(p, 0, VL); }
 template <class E> DEVICE Vec vec_load(const E* p, int n) { return vec_load(p, 0, n); }
 template <class E> DEVICE void vec_store(E* p, Vec v, int n) { vec_store(p, v, 0, n); }
+#if defined(__AVX512F__) && defined(VEC_MASKS)
+DEVICE void vec_store_past(ACC* p, Vec v) {
+    if ((unsigned long long)p % VEC_BYTES) *(Vec*)p = v;
+    else __builtin_ia32_movntps512((float*)p, (Floats)v);
+}
+DEVICE void vec_stored() { __builtin_ia32_sfence(); }
+#else
+DEVICE void vec_store_past(ACC* p, Vec v) { *(Vec*)p = v; }
+DEVICE void vec_stored() {}
+#endif
+DEVICE void vec_ahead(const void* p) { __builtin_prefetch(p, 0, 2); }
+DEVICE void vec_ahead_write(void* p) { __builtin_prefetch(p, 1, 2); }
 DEVICE Vec vec_shuffle(Vec a, Vec b, VecInt from) {      // lane l is lane from[l] of a and b one after the other
 #ifdef __clang__
     Vec v = {};
@@ -200,6 +215,15 @@ DEVICE ACC vec_sum(Vec v) {
     UNROLL for (int half = VL / 2; half; half /= 2) v += vec_shuffle(v, v, vec_index() + half);
     return v[0];
 }
+template <int half = VL / 2> DEVICE Vec vec_sums(Vec (&v)[VL]) {
+    if constexpr (half == 0) return v[0];
+    else {
+        const VecInt l = vec_index(), low = (l & half) == 0;
+        const VecInt a = low ? l : l + (VL - half), b = low ? l + half : l + VL;
+        UNROLL for (int i = 0; i < half; ++i) v[i] = vec_shuffle(v[i], v[i + half], a) + vec_shuffle(v[i], v[i + half], b);
+        return vec_sums<half / 2>(v);
+    }
+}
 DEVICE ACC vec_max(Vec v) {
     UNROLL for (int half = VL / 2; half; half /= 2) {
         const Vec w = vec_shuffle(v, v, (vec_index() + half) % VL);
@@ -245,8 +269,13 @@ template <int S> DEVICE void vec_load(const T* p, const VecPart<S>& part, Vec (&
 template <int S> DEVICE void vec_store(T* p, const Vec (&v)[S], const VecPart<S>& part) {
     UNROLL for (int f = 0; f < S; ++f) if (f >= part.from && f < part.to) p[f] = T(v[f]);
 }
+DEVICE void vec_store_past(T* p, Vec v) { *p = T(v); }
+DEVICE void vec_stored() {}
+DEVICE void vec_ahead(const void*) {}
+DEVICE void vec_ahead_write(void*) {}
 DEVICE void vec_transpose(Vec (&)[1]) {}
 template <class F> DEVICE Vec vec_each(Vec v, F f) { return f(v); }
 DEVICE ACC vec_sum(Vec v) { return v; }
+DEVICE Vec vec_sums(Vec (&v)[1]) { return v[0]; }
 template <class V> DEVICE V vec_max(V v) { return v; }
 #endif

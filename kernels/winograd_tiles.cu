@@ -5,6 +5,9 @@
 //   tiles_filter    part[p,b,k,c,o] = sum over the tiles t of part p of V[k,t,c] dM[k,t,o], dM = A dy A'      (=)
 //   tiles_filter_backward   dw = G' (sum over p of part) G      (=)
 //
+// Where there are few tiles, a row has all of them in one strip, and makes the U of a block of its outputs, or the part of one,
+// for `chunk` channels at a time in its own space: then neither is ever written to memory (no u; no part, but w).
+//
 // What winograd.cu does in passes over a whole batch is done here with so few tiles at a time that V and M stay in a core's
 // cache, with products of its own: U is all that is read from further away. The products keep BLOCK outputs of up to TOGETHER
 // tiles in registers. k counts the 36 places of a tile; the lanes are channels.
@@ -105,29 +108,59 @@ DEVICE void products(int count, const T* a, long long s, long long t, const T* b
     }
 }
 
+// -- filters -------------------------------------------------------------------------------------------------------------
+//
+// Filters of BLOCK outputs, from `first` on, and one input channel: their numbers at w + output * outer.
+
+struct Filters { int O; long long first, outer; };
+
+// Their U, place k at u + k * step.
+DEVICE void filters(const T* __restrict__ w, Filters s, bool turned, T* __restrict__ u, long long step) {
+    VECTORS(o, BLOCK, 1) {
+        Vec g[9], e[18], f[36];
+        UNROLL for (int j = 0; j < 9; j += VL) {
+            Vec v[VL];
+            UNROLL for (int l = 0; l < VL; ++l)
+                v[l] = s.first + o + l < s.O ? vec_load(w + (s.first + o + l) * s.outer + j, 9 - j) : Vec{};
+            vec_transpose(v);
+            UNROLL for (int l = 0; l < VL; ++l) if (j + l < 9) g[j + l] = v[l];
+        }
+        UNROLL for (int j = 0; j < 4; ++j) {
+            const Vec low = turned ? g[8 - j] : g[j], high = turned ? g[j] : g[8 - j];
+            g[j] = low, g[8 - j] = high;
+        }
+        UNROLL for (int k = 0; k < 3; ++k) filter3<ACC>(g, 3 * k, 1, e, 6 * k, 1);
+        UNROLL for (int k = 0; k < 6; ++k) filter3<ACC>(e, k, 6, f, k, 6);
+        UNROLL for (int k = 0; k < 36; ++k) vec_store(u + k * step + o, f[k], VL);
+    }
+}
+
+// Their gradients from the sum of `parts`, which are `next` numbers apart.
+DEVICE void filters_backward(const T* __restrict__ part, long long step, int parts, long long next, T* __restrict__ w,
+                             Filters s) {
+    VECTORS(o, s.O - s.first <= BLOCK / 2 ? BLOCK / 2 : BLOCK, 1) {
+        Vec d[36], e[18], g[9];
+        UNROLL for (int k = 0; k < 36; ++k) d[k] = vec_load(part + k * step + o, VL);
+        for (int p = 1; p < parts; ++p)
+            UNROLL for (int k = 0; k < 36; ++k) d[k] += vec_load(part + p * next + k * step + o, VL);
+        UNROLL for (int k = 0; k < 6; ++k) filter6_backward<ACC>(d, 6 * k, 1, e, 3 * k, 1);
+        UNROLL for (int k = 0; k < 3; ++k) filter6_backward<ACC>(e, k, 3, g, k, 3);
+        UNROLL for (int j = 0; j < 9; j += VL) {
+            Vec v[VL];
+            UNROLL for (int l = 0; l < VL; ++l) v[l] = j + l < 9 ? g[j + l < 9 ? j + l : 0] : Vec{};
+            vec_transpose(v);
+            UNROLL for (int l = 0; l < VL; ++l)
+                if (s.first + o + l < s.O) vec_store(w + (s.first + o + l) * s.outer + j, v[l], 9 - j);
+        }
+    }
+}
+
 // -- kernels -------------------------------------------------------------------------------------------------------------
 
 KERNEL(tiles_weights)(const T* __restrict__ w, T* __restrict__ u, int C, int O, long long inner, long long outer, int turned) {
     ROWS(r, (O + BLOCK - 1LL) / BLOCK * C, 36 * BLOCK) {
         const long long b = r / C, c = r % C;
-        VECTORS(o, BLOCK, 1) {
-            const long long first = b * BLOCK + o;
-            Vec g[9], e[18], f[36];
-            UNROLL for (int j = 0; j < 9; j += VL) {
-                Vec v[VL];
-                UNROLL for (int l = 0; l < VL; ++l)
-                    v[l] = first + l < O ? vec_load(w + (first + l) * outer + c * inner + j, 9 - j) : Vec{};
-                vec_transpose(v);
-                UNROLL for (int l = 0; l < VL; ++l) if (j + l < 9) g[j + l] = v[l];
-            }
-            UNROLL for (int j = 0; j < 4; ++j) {
-                const Vec low = turned ? g[8 - j] : g[j], high = turned ? g[j] : g[8 - j];
-                g[j] = low, g[8 - j] = high;
-            }
-            UNROLL for (int k = 0; k < 3; ++k) filter3<ACC>(g, 3 * k, 1, e, 6 * k, 1);
-            UNROLL for (int k = 0; k < 6; ++k) filter3<ACC>(e, k, 6, f, k, 6);
-            UNROLL for (int k = 0; k < 36; ++k) vec_store(u + ((b * 36 + k) * C + c) * BLOCK + o, f[k], VL);
-        }
+        filters(w + c * inner, {O, b * BLOCK, outer}, turned, u + (b * 36 * C + c) * BLOCK, (long long)C * BLOCK);
     }
 }
 
@@ -139,16 +172,17 @@ DEVICE Strip strip_of(long long s, long long all, int TW, int lines, int across)
     return {from, all - from < lines ? (int)(all - from) : lines, left, TW - left < across ? TW - left : across};
 }
 
-KERNEL(tiles_forward)(const T* __restrict__ x, const T* __restrict__ u, T* __restrict__ space, T* __restrict__ y, int N, int C,
-                      int H, int W, int O, int OH, int OW, int top, int left, int lines, int across, int parts, int split,
-                      long long room) {
+KERNEL(tiles_forward)(const T* __restrict__ x, OPTIONAL const T* __restrict__ u, const T* __restrict__ w,
+                      T* __restrict__ space, T* __restrict__ y, int N, int C, int H, int W, int O, int OH, int OW, int top,
+                      int left, long long inner, long long outer, int turned, int lines, int across, int parts, int split,
+                      int chunk, long long room) {
     const int TH = (OH + 3) / 4, TW = (OW + 3) / 4, blocks = (O + BLOCK - 1) / BLOCK;
     const long long all = (long long)N * TH, strips = (all + lines - 1) / lines * ((TW + across - 1) / across);
     const long long most = (long long)lines * across, pitch = UP((long long)C, CHANNELS) + CHANNELS;
     const long long step = most * pitch + CHANNELS, out = most * BLOCK + CHANNELS;
-    ROWS(r, (long long)parts * split, strips / parts * most * C * O / split) {
+    ROWS(r, (long long)parts * split, 2 * (strips / parts * most + (u ? 0 : 8)) * C * O / split) {
         const int part = r / split, share = r % split;
-        T *v = space + r * room, *m = v + 36 * step, *pixels = m + 36 * out;
+        T *v = space + r * room, *m = v + 36 * step, *pixels = m + 36 * out, *own = u ? v : v + room - 36LL * chunk * BLOCK;
         for (long long s = strips * part / parts; s < strips * (part + 1LL) / parts; ++s) {
             const Strip strip = strip_of(s, all, TW, lines, across);
             for (int c0 = 0; c0 < C; c0 += CHANNELS)
@@ -164,10 +198,17 @@ KERNEL(tiles_forward)(const T* __restrict__ x, const T* __restrict__ u, T* __res
             ROW_SYNC();
             for (int b = (int)((long long)blocks * share / split); b < (int)(blocks * (share + 1LL) / split); ++b) {
                 const int count = strip.high * strip.wide;
-                const T* weights = u + b * 36LL * C * BLOCK;
                 const bool half = O - b * BLOCK <= BLOCK / 2;
-                for (int k = 0; k < 36; ++k, weights += (long long)C * BLOCK)
-                    OUTPUTS(o, half, products, count, v + k * step, pitch, 1, weights + o, BLOCK, C, m + k * out + o, false);
+                for (int c0 = 0; c0 < C; c0 += chunk) {
+                    const int some = C - c0 < chunk ? C - c0 : chunk;
+                    const T* weights = u ? u + b * 36LL * C * BLOCK : own;
+                    for (int c = 0; c < (u ? 0 : some); ++c)
+                        filters(w + (c0 + c) * inner, {O, (long long)b * BLOCK, outer}, turned, own + (long long)c * BLOCK,
+                                (long long)some * BLOCK);
+                    for (int k = 0; k < 36; ++k, weights += (long long)some * BLOCK)
+                        OUTPUTS(o, half, products, count, v + k * step + c0, pitch, 1, weights + o, BLOCK, some,
+                                m + k * out + o, c0 > 0);
+                }
                 VECTORS(o, half ? BLOCK / 2 : BLOCK, 1)
                     for (int i = 0, high; i < strip.high; i += high) {
                         const long long n = (strip.from + i) / TH;
@@ -183,18 +224,18 @@ KERNEL(tiles_forward)(const T* __restrict__ x, const T* __restrict__ u, T* __res
     }
 }
 
-KERNEL(tiles_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ space, T* __restrict__ part, int N,
-                     int C, int H, int W, int O, int OH, int OW, int top, int left, int lines, int across, int parts, int split,
-                     long long room) {
+KERNEL(tiles_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ space, OPTIONAL T* __restrict__ part,
+                     OPTIONAL T* __restrict__ w, int N, int C, int H, int W, int O, int OH, int OW, int top, int left, int lines,
+                     int across, int parts, int split, int chunk, long long room) {
     const int TH = (OH + 3) / 4, TW = (OW + 3) / 4, blocks = (O + BLOCK - 1) / BLOCK;
     const long long all = (long long)N * TH, strips = (all + lines - 1) / lines * ((TW + across - 1) / across);
     const long long most = (long long)lines * across, pitch = UP((long long)C, CHANNELS) + CHANNELS;
     const long long step = most * pitch + CHANNELS, wide = (blocks + split - 1LL) / split * BLOCK + CHANNELS;
     const long long out = most * wide + CHANNELS;
-    ROWS(r, (long long)parts * split, strips / parts * most * C * O / split) {
+    ROWS(r, (long long)parts * split, 2 * (strips / parts * most + (w ? 8 : 0)) * C * O / split) {
         const int p = r / split, share = r % split;
         const int b0 = (int)((long long)blocks * share / split), b1 = (int)(blocks * (share + 1LL) / split);
-        T *v = space + r * room, *m = v + 36 * step, *pixels = m + 36 * out;
+        T *v = space + r * room, *m = v + 36 * step, *pixels = m + 36 * out, *own = w ? v + room - 36LL * chunk * BLOCK : v;
         const long long begin = strips * p / parts;
         for (long long s = begin; s < strips * (p + 1LL) / parts; ++s) {
             const Strip strip = strip_of(s, all, TW, lines, across);
@@ -217,38 +258,29 @@ KERNEL(tiles_filter)(const T* __restrict__ x, const T* __restrict__ dy, T* __res
                     }
             }
             ROW_SYNC();
-            for (int b = b0; b < b1; ++b) {
-                const int count = strip.high * strip.wide;
-                T* to = part + ((long long)p * blocks + b) * 36 * C * BLOCK;
-                const T* right = m + (b - b0) * BLOCK;
-                const bool half = O - b * BLOCK <= BLOCK / 2;
-                for (int k = 0; k < 36; ++k, to += (long long)C * BLOCK)
-                    OUTPUTS(o, half, products, C, v + k * step, 1, pitch, right + k * out + o, wide, count, to + o, s > begin);
-            }
+            const int count = strip.high * strip.wide;
+            for (int c0 = 0; c0 < C; c0 += chunk)
+                for (int b = b0; b < b1; ++b) {
+                    const int some = C - c0 < chunk ? C - c0 : chunk;
+                    T *sums = w ? own : part + ((long long)p * blocks + b) * 36 * C * BLOCK, *to = sums;
+                    const T* right = m + (b - b0) * BLOCK;
+                    const bool half = O - b * BLOCK <= BLOCK / 2;
+                    for (int k = 0; k < 36; ++k, to += (long long)some * BLOCK)
+                        OUTPUTS(o, half, products, some, v + k * step + c0, 1, pitch, right + k * out + o, wide, count, to + o,
+                                s > begin);
+                    for (int c = 0; c < (w ? some : 0); ++c)
+                        filters_backward(sums + (long long)c * BLOCK, (long long)some * BLOCK, 1, 0, w + (c0 + c) * 9LL,
+                                         {O, (long long)b * BLOCK, C * 9LL});
+                }
             ROW_SYNC();
         }
     }
 }
 
 KERNEL(tiles_filter_backward)(const T* __restrict__ part, T* __restrict__ w, int parts, int C, int O) {
-    const int blocks = (O + BLOCK - 1) / BLOCK;
-    ROWS(r, (long long)blocks * C, 36LL * BLOCK * parts) {
-        const long long b = r / C, c = r % C, all = blocks * 36LL * C * BLOCK;
-        VECTORS(o, O - b * BLOCK <= BLOCK / 2 ? BLOCK / 2 : BLOCK, 1) {
-            const long long first = b * BLOCK + o;
-            Vec d[36], e[18], g[9];
-            UNROLL for (int k = 0; k < 36; ++k) d[k] = Vec{};
-            for (int p = 0; p < parts; ++p)
-                UNROLL for (int k = 0; k < 36; ++k) d[k] += vec_load(part + p * all + ((b * 36 + k) * C + c) * BLOCK + o, VL);
-            UNROLL for (int k = 0; k < 6; ++k) filter6_backward<ACC>(d, 6 * k, 1, e, 3 * k, 1);
-            UNROLL for (int k = 0; k < 3; ++k) filter6_backward<ACC>(e, k, 3, g, k, 3);
-            UNROLL for (int j = 0; j < 9; j += VL) {
-                Vec v[VL];
-                UNROLL for (int l = 0; l < VL; ++l) v[l] = j + l < 9 ? g[j + l < 9 ? j + l : 0] : Vec{};
-                vec_transpose(v);
-                UNROLL for (int l = 0; l < VL; ++l)
-                    if (first + l < O) vec_store(w + ((first + l) * C + c) * 9 + j, v[l], 9 - j);
-            }
-        }
+    const long long blocks = (O + BLOCK - 1LL) / BLOCK, step = (long long)C * BLOCK;
+    ROWS(r, blocks * C, 36LL * BLOCK * parts) {
+        const long long b = r / C, c = r % C;
+        filters_backward(part + (b * 36 * C + c) * BLOCK, step, parts, blocks * 36 * step, w + c * 9, {O, b * BLOCK, C * 9LL});
     }
 }

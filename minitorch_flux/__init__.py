@@ -48,7 +48,7 @@ from .nn.cells import GRUCell, GRUv3Cell, LSTMCell, RNNCell
 from .nn.chain import Chain, activations
 from .nn.checkpoints import Checkpointed, checkpoint
 from .nn.combinations import Maxout, PairwiseFusion, Parallel, SkipConnection
-from .nn.conversions import bf16, f16, f32, f64
+from .nn.conversions import bf16, f16, f32, f64, mixed
 from .nn.convolutions import Conv, CrossCor
 from .nn.dense import Dense
 from .nn.depthwise_convolutions import DepthwiseConv
@@ -260,6 +260,7 @@ from .optimisers import (
     ClipNorm,
     Descent,
     Lion,
+    LossScale,
     Momentum,
     NAdam,
     Nesterov,
@@ -396,6 +397,7 @@ __all__ = [
     "Layers",
     "Lion",
     "LoadReport",
+    "LossScale",
     "LpPool",
     "MaxPool",
     "Maxout",
@@ -588,6 +590,7 @@ __all__ = [
     "memory_stats",
     "minimum",
     "mish",
+    "mixed",
     "models",
     "moveaxis",
     "multiply",

@@ -9,6 +9,7 @@ Keywords that the checker does not know are static keywords of the op, and of th
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ def check_operation(
     step: float = 1e-5,
     layouts: bool = True,
     devices: bool = True,
+    wide: bool = False,
     seed: int = 0,
     **keywords: Any,
 ) -> Any:
@@ -61,7 +63,8 @@ def check_operation(
       ordinary backward pass, so that ``backward`` and ``rule`` are held against each other;
     * kernels with references: values and first gradients;
     * ``layouts``: Fortran-ordered, strided and reversed copies of the inputs with contiguous ones;
-    * each of ``dtypes``: kept by the value and the gradients, and right to ``tolerance32`` (float16: 1e-2);
+    * each of ``dtypes``: kept by the value (float32 for 16 bits where it is ``wide``) and the gradients, and right to
+      ``tolerance32`` (float16: 1e-2);
     * ``devices``: what a GPU makes of it, where there is one (an ``f`` that holds NumPy arrays can't go there);
     * that no input is written to, and that nothing is recorded where no input is.
     """
@@ -93,7 +96,8 @@ def check_operation(
         high = case.with_arrays([a.astype(np.float64) if _is_float(a) else a for a in low.arrays])
         near = 1e-2 if np.dtype(dtype) == np.float16 else tolerance32
         value = high.value()
-        _close(low.value(), [y.astype(dtype) if _is_float(y) else y for y in value], f"in {np.dtype(dtype)}", near)
+        kept = np.float32 if wide and np.dtype(dtype).itemsize == 2 else dtype
+        _close(low.value(), [y.astype(kept) if _is_float(y) else y for y in value], f"in {np.dtype(dtype)}", near)
         if order:
             wanted = [g.astype(dtype) for g in high.gradients(value)]
             _close(low.gradients(value), wanted, f"gradient in {np.dtype(dtype)}", near)
@@ -125,6 +129,23 @@ def same_on_devices(f: Callable[..., Any], *args: Any, near: float = 1e-5, **key
         assert all(device_of(a) == device for a in there), f"the result is not on {device}"
         _close([_host(a) for a in there], wanted, f"on {device}", near)
     return y
+
+
+def short_dtypes() -> list[Any]:
+    """The 16-bit floats of this machine: bfloat16 where ml_dtypes is installed."""
+    if importlib.util.find_spec("ml_dtypes") is None:
+        return [np.dtype(np.float16)]
+    import ml_dtypes
+
+    return [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
+
+
+def assert_rounded(y: Any, exact: Any) -> None:
+    """``y``, of 16 bits, is ``exact``, of more, within one rounding: one unit in the last place."""
+    assert y.dtype.itemsize == 2
+    unit = 2.0**-10 if y.dtype == np.float16 else 2.0**-7
+    exact = np.asarray(exact, np.float64)
+    np.testing.assert_allclose(np.asarray(y).astype(np.float64), exact, rtol=unit, atol=2.0**-24 + 1e-6 * unit)
 
 
 def check_against_torch(

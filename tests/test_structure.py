@@ -13,9 +13,9 @@ import minitorch_flux as flux
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "minitorch_flux"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-LAYERS = ["spelling", "backend", "readings", "autograd", "ops", "array_api", "einops", "nn", "losses", "optimisers",
-          "schedules", "data", "files", "distributed", "capturing", "training", "sklearn", "inspection", "onnx", "models",
-          "cli"]
+LAYERS = ["foreign_names", "spelling", "foreign_attributes", "backend", "readings", "autograd", "ops", "array_api",
+          "einops", "nn", "losses", "optimisers", "schedules", "data", "files", "distributed", "capturing",
+          "training", "sklearn", "inspection", "onnx", "models", "cli"]
 """Imports go downwards only: from a name to those on its left."""
 
 

@@ -16,7 +16,7 @@ def run(options: Options) -> Iterator[Row]:
     process held before the model was made and after one observation had gone through it, so that libraries are loaded;
     ``model_bytes``: of it, weights and data. ``touched_bytes``: pages that a later step touched for the first time."""
     threads = max(options.threads)
-    names = options.names or (("lenet", "vit") if options.quick else tuple(WORKLOADS))
+    names = options.names or (("vit",) if options.quick else tuple(WORKLOADS))
     for name in names:
         for mode in options.modes[: 1 if options.quick else None]:
             network = WORKLOADS[name]

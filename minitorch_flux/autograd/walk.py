@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import array_module, as_array, empty_like, is_array, is_whole, refuse_complex
+from ..backend import FUNCTIONS, array_module, as_array, empty_like, is_array, is_whole, refuse_complex
 from .node import Node, Resumed, TapeError
 from .recording import OFF, RECORDING, at_level, state
 from .tensors import Tensor
@@ -115,7 +115,9 @@ def _pull_back(y: Tensor, dy: Any, create_graph: bool, retain: bool, stops: froz
 
 def _fit(g: Any, dtype: Any) -> Any:
     """A gradient has the dtype of what it is the gradient of."""
-    return g if g.dtype == dtype else g.astype(dtype)
+    if g.dtype == dtype:
+        return g
+    return g.astype(dtype) if isinstance(g, Tensor) else FUNCTIONS["astype_forward"](g, dtype)
 
 
 def seed_gradient(y: Tensor, dy: Any, what: str) -> Any:
@@ -139,7 +141,9 @@ def own(found: Found, given: Iterable[Any] = ()) -> Found:
         if not is_array(g):
             g = array_module(g).asarray(g)  # NumPy's arithmetic turns arrays without axes into scalars
         elif id(g) in seen or not is_whole(g) or not getattr(g.flags, "writeable", True):
-            g = g.copy()
+            copy = empty_like(g)
+            copy[...] = g
+            g = copy
         seen.add(id(g))
         found[leaf] = g
     return found

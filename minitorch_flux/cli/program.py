@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from ..distributed import DistributedError, launched, rank
 from ..distributed import abort as end_all
 from ..distributed import init as join
-from .recipes import DATASETS, MODELS, OPTIMISERS
+from .recipes import DATASETS, MODELS, OPTIMISERS, PRECISIONS
 
 
 class WrongInput(Exception):
@@ -39,7 +39,8 @@ class _Parser(argparse.ArgumentParser):
         raise WrongInput(f"{message} (see {self.prog} --help)")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number of at least 1."""
     try:
         value = int(text)
     except ValueError:
@@ -49,7 +50,8 @@ def _count(text: str) -> int:
     return value
 
 
-def _rate(text: str) -> float:
+def positive(text: str) -> float:
+    """A finite number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -117,14 +119,16 @@ def make_parser() -> argparse.ArgumentParser:
                        "binary files (default: fashion-mini)")
     train.add_argument("--model", type=_model, metavar="NAME", help="lenet, mlp or one of the zoo, such as resnet18 (default: "
                        "lenet; mlp for images below 12 x 12 pixels)")
-    train.add_argument("--epochs", type=_count, metavar="N", help="default: by the dataset (fashion-mini: "
+    train.add_argument("--epochs", type=count, metavar="N", help="default: by the dataset (fashion-mini: "
                        f"{DATASETS['fashion-mini'].epochs})")
-    train.add_argument("--batch", type=_count, metavar="N", help="images in a step (default: "
+    train.add_argument("--batch", type=count, metavar="N", help="images in a step (default: "
                        f"{DATASETS['fashion-mini'].batch})")
-    train.add_argument("--lr", type=_rate, metavar="RATE", help="the highest learning rate of the one-cycle schedule "
+    train.add_argument("--lr", type=positive, metavar="RATE", help="the highest learning rate of the one-cycle schedule "
                        f"(default: by the optimiser; adamw: {OPTIMISERS['adamw'].eta:g})")
     train.add_argument("--optimiser", choices=OPTIMISERS, metavar="NAME", help=f"{', '.join(OPTIMISERS)} "
                        "(default: adamw)")
+    train.add_argument("--precision", choices=PRECISIONS, metavar="NAME", help="float32 (the default), or 16-bit numbers with "
+                       "float32 masters of the weights: bfloat16 or float16")
     train.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:N (default: cpu)")
     train.add_argument("--seed", type=_seed, metavar="N", help="default: 0; the same seed gives the same network")
     train.add_argument("--out", metavar="FOLDER", help="a new or empty folder for the results (default: the next free "
@@ -147,9 +151,9 @@ def _add_summary(commands: Any) -> None:
     summary.add_argument("model", type=_model, metavar="MODEL", help="lenet, mlp or one of the zoo, such as resnet50")
     summary.add_argument("--shape", type=_shape, metavar="C,H,W", help="of one image (default: 3,224,224; lenet and mlp: "
                          "1,28,28)")
-    summary.add_argument("--classes", type=_count, metavar="N", help="scores that go out (default: 1000; lenet and mlp: 10)")
-    summary.add_argument("--batch", type=_count, metavar="N", default=1, help="images in a step (default: 1)")
-    summary.add_argument("--depth", type=_count, metavar="N", help="add up what lies deeper (default: every layer by itself)")
+    summary.add_argument("--classes", type=count, metavar="N", help="scores that go out (default: 1000; lenet and mlp: 10)")
+    summary.add_argument("--batch", type=count, metavar="N", default=1, help="images in a step (default: 1)")
+    summary.add_argument("--depth", type=count, metavar="N", help="add up what lies deeper (default: every layer by itself)")
     summary.add_argument("--optimiser", choices=OPTIMISERS, metavar="NAME", help=f"count its state: {', '.join(OPTIMISERS)}")
 
 
@@ -170,9 +174,9 @@ def _add_emulate(commands: Any) -> None:
     emulate.add_argument("--sanitize", choices=("address", "undefined", "thread"), help="AddressSanitizer and UBSan, "
                          "UBSan alone, or ThreadSanitizer, which finds races (default: none, results alone)")
     emulate.add_argument("--dtype", choices=DTYPES[:3], help="default: float32, or what the kernel takes")
-    emulate.add_argument("--elements", type=_count, metavar="N", help="elements of a row, pixels of a line and the like "
+    emulate.add_argument("--elements", type=count, metavar="N", help="elements of a row, pixels of a line and the like "
                          "(default: by the kernel, 65 at most)")
-    emulate.add_argument("--patience", type=_rate, metavar="SECONDS", default=60.0, help="a launch that runs for longer "
+    emulate.add_argument("--patience", type=positive, metavar="SECONDS", default=60.0, help="a launch that runs for longer "
                          "is an error (default: 60)")
     emulate.add_argument("--report", action="store_true", help="show a sanitizer's whole report")
 

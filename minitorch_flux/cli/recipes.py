@@ -23,6 +23,7 @@ from ..data import ImageDataset
 from ..data.idx import find_files
 from ..models import MLP, LeNet, get_model, list_models
 from ..models.lenet import SMALLEST
+from ..nn.conversions import mixed
 from ..optimisers import Rule
 
 
@@ -78,6 +79,20 @@ OPTIMISERS = {
     "radam": Optimiser(optimisers.RAdam, 3e-3),
     "rmsprop": Optimiser(optimisers.RMSProp, 1e-3),
 }
+
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""In which numbers a run computes: all in float32, or mixed."""
+
+
+def in_precision(model: Any, precision: str) -> Any:
+    """The model for a run of this precision. ImportError where bfloat16 is not installed."""
+    return model if precision == "float32" else mixed(model, precision)
+
+
+def rule_in_precision(rule: Rule, precision: str) -> Rule:
+    """The optimiser for a run of this precision: small gradients do not get lost in float16."""
+    return optimisers.OptimiserChain(optimisers.LossScale(), rule) if precision == "float16" else rule
 
 
 def dataset(name: str) -> Dataset:

@@ -22,7 +22,7 @@ from ..files import FileError, load_checkpoint, save
 from ..losses import logitcrossentropy
 from ..nn.module import named_parameters
 from ..nn.output_sizes import outputsize
-from ..optimisers import setup, update
+from ..optimisers import Rule, setup, update
 from ..readings.rehearsal import build_ahead
 from ..readings.toolchain import toolchain
 from ..schedules import OneCycle
@@ -41,7 +41,17 @@ from ..training import (
 )
 from .folders import CHECKPOINT, make_folder
 from .program import Failure, WrongInput, called_as
-from .recipes import MODELS, OPTIMISERS, SMALLEST, Dataset, dataset, default_model
+from .recipes import (
+    MODELS,
+    OPTIMISERS,
+    PRECISIONS,
+    SMALLEST,
+    Dataset,
+    dataset,
+    default_model,
+    in_precision,
+    rule_in_precision,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +65,7 @@ class Settings:
     lr: float
     optimiser: str
     seed: int
+    precision: str = "float32"  # checkpoints of earlier versions do not say
 
 
 class Run:
@@ -73,14 +84,21 @@ class Run:
         except ValueError as error:
             raise WrongInput(f"--model {settings.model}: not for the {h} x {w} pixels of {images.name}: {error}") from None
         seed(settings.seed)
-        self.model = build(images.shape, len(images.classes)).to(device)
+        try:
+            self.model = in_precision(build(images.shape, len(images.classes)), settings.precision).to(device)
+        except ImportError as error:
+            raise WrongInput(f"--precision {settings.precision}: {error}") from None
         self.group = join()
         self.loader = DataLoader(images.train, settings.batch, shuffle=True)
         if self.group.size > 1:
             sync_batch_norms(self.model)
             self.loader = DistributedLoader(images.train, settings.batch, shuffle=True)
-        optimiser = OPTIMISERS[settings.optimiser]
-        self.opt = setup(optimiser.make(settings.lr), self.model)
+        self.opt = setup(self.rule, self.model)
+
+    @property
+    def rule(self) -> Rule:
+        """The optimiser."""
+        return rule_in_precision(OPTIMISERS[self.settings.optimiser].make(self.settings.lr), self.settings.precision)
 
     @property
     def parameters(self) -> int:
@@ -104,7 +122,7 @@ class Run:
     def scores(self) -> np.ndarray:
         """The model's logits (N, classes) for the test images."""
         outputs = [to_device(self.model(x).data, "cpu") for x, _ in TestBatches(self, Group())]
-        return np.concatenate(outputs)
+        return np.concatenate(outputs).astype(np.float32, copy=False)
 
     def build_kernels(self) -> None:
         """Compile what a step needs, all files at a time, before the clock of the first epoch runs; changes nothing."""
@@ -114,13 +132,15 @@ class Run:
             self.group.barrier("the building of the kernels")
         rng = default_generator()
         before = rng.state_dict()
-        model = MODELS[self.settings.model](self.images.shape, len(self.images.classes))
-        opt = setup(OPTIMISERS[self.settings.optimiser].make(self.settings.lr), model)
+        model = in_precision(MODELS[self.settings.model](self.images.shape, len(self.images.classes)), self.settings.precision)
+        opt = setup(self.rule, model)
         x, y = (a[: self.settings.batch] for a in self.images.train)
 
         def work() -> None:
-            _, grads = withgradient(lambda m: self.loss(m, x, y)[0], model)
-            update(opt, model, grads)
+            withgradient(lambda m: self.loss(m, x, y)[0], model)
+            for p in model.parameters():
+                p.grad = np.zeros_like(p.data)  # finite ones, whatever was computed: every kernel of the step runs
+            update(opt, model)
 
         said: list[int] = []
 
@@ -194,6 +214,8 @@ def run_training(arguments: argparse.Namespace) -> int:
     stopper = StopOnSignal()
     try:
         state = run.train(out, stopper, resume)
+    except FloatingPointError as error:
+        raise Failure(f"the training has diverged: {error}") from None
     except ValueError as error:
         if resume is None:
             raise
@@ -231,7 +253,7 @@ def _title(run: Run, accuracy: float) -> tuple[str, str]:
     s = run.settings
     model = {"lenet": "LeNet", "mlp": "MLP"}.get(s.model, s.model)
     data = run.images.name.replace("fashion-mnist", "Fashion-MNIST").replace("cifar", "CIFAR")
-    about = f"{run.parameters:,} parameters, {s.optimiser}, {_plural(s.epochs, 'epoch')}, seed {s.seed}"
+    about = f"{run.parameters:,} parameters, {s.optimiser}, {_plural(s.epochs, 'epoch')}, seed {s.seed}{_precision(s)}"
     return f"{model} on {data}", f"test accuracy {accuracy:.4f}, {about}"
 
 
@@ -244,12 +266,16 @@ def _announce(run: Run) -> None:
     size, (n, m) = " x ".join(map(str, images.shape)), (len(split.labels) for split in (images.train, images.test))
     print(f"{images.name}: {n:,} training and {m:,} test images of {size}, {len(images.classes)} classes")
     print(f"{s.model}: {run.parameters:,} parameters; {s.optimiser}, one cycle up to {s.lr:g}; batches of {s.batch}, "
-          f"{_plural(s.epochs, 'epoch')}, seed {s.seed}")
+          f"{_plural(s.epochs, 'epoch')}, seed {s.seed}{_precision(s)}")
     ranks = f"{run.group.size} ranks, each with " if run.group.size > 1 else ""
     if run.device == "cpu":
         print(f"cpu, {ranks}{_plural(num_threads(), 'thread')}, {_kernels()}", flush=True)
     else:
         print(f"{ranks}{run.device}", flush=True)
+
+
+def _precision(s: Settings) -> str:
+    return "" if s.precision == "float32" else f", {s.precision}"
 
 
 def _kernels() -> str:
@@ -278,6 +304,7 @@ def _new_settings(arguments: argparse.Namespace, recipe: Dataset, images: ImageD
         lr=arguments.lr or OPTIMISERS[optimiser].eta,
         optimiser=optimiser,
         seed=arguments.seed or 0,
+        precision=arguments.precision or "float32",
     )
 
 
@@ -299,7 +326,7 @@ def _saved_settings(path: Path, arguments: argparse.Namespace) -> Settings:
         raise WrongInput(f"--resume {arguments.resume}: {error}") from None
     except (KeyError, TypeError):
         raise WrongInput(f"--resume {arguments.resume}: {path} was not saved by minitorch-flux train") from None
-    for name, known in (("model", MODELS), ("optimiser", OPTIMISERS)):
+    for name, known in (("model", MODELS), ("optimiser", OPTIMISERS), ("precision", PRECISIONS)):
         if (value := getattr(settings, name)) not in known:
             raise WrongInput(f"--resume {arguments.resume}: {name} {value}: this version does not have it")
     for field in dataclasses.fields(Settings):

@@ -4,11 +4,15 @@ A bucket is a flat array for the gradients of some parameters, the last layers' 
 all of a bucket's gradients are there, its sum over the ranks begins, and goes on beside the rest of the backward pass. Buckets
 are summed in their order, which is the same on every rank whatever the order of arrival.
 
-Every rank's loss is weighted by its share of the observations, so the sum is the gradient of the mean over all of them.
+Every rank's loss is weighted by its number of observations, and the sum of the gradients divided by that of all ranks: the
+gradient of the mean over all of them. That number travels with the sums, so that the ranks wait for each other once in a step,
+at its end. On the way the weights are divided by a power of two near the number of the step before, which changes no bit of
+the result, and keeps 16-bit gradients as large as those of a mean.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -129,20 +133,35 @@ class _Reduction:
         while len(self.requests) < len(self.missing) and not self.missing[len(self.requests)]:
             self.requests.append(self.group.start_sum(self.buckets.flats[len(self.requests)]))
 
-    def finish(self) -> dict[int, Array]:
-        """Wait for all sums; the gradients by the ids of the parameters, None where every rank has none."""
+    def finish(self, count: float, numbers: list[float], unit: float) -> tuple[dict[int, Array], Array]:
+        """Wait for all sums: the gradients by the ids of the parameters, none where every rank has none, and the means of
+        ``numbers``. The loss has been weighted by ``count / unit``."""
         params = self.buckets.params
-        has = np.array([id(p) in self.latest for p in params], np.float64)
         for p in params:
             if id(p) not in self.placed:
                 self._place(p, self.latest.get(id(p)))
-        self.group.finish([*self.requests, self.group.start_sum(has)], "the sum of the gradients")
+        weighted = [v * count if count else 0.0 for v in numbers]  # of no observations they may be NaN
+        told = np.array([count, *weighted, *(id(p) in self.latest for p in params)], np.float64)
+        self.group.finish([*self.requests, self.group.start_sum(told)], "the sum of the gradients")
+        total, means, has = told[0], told[1 : len(numbers) + 1], told[len(numbers) + 1 :]
+        if not total:
+            raise ValueError("distributed.withgradient: no rank has any observation")
+        self.group.unit = _unit(total)
         summed: dict[int, Array] = {}
         for p, anybody in zip(params, has, strict=True):
             if anybody:
-                g = summed[id(p)] = empty_like(p.data)
-                g[...] = self.buckets.views[id(p)][1]
-        return summed
+                view, g = self.buckets.views[id(p)][1], empty_like(p.data)
+                quotient = g if g.dtype == view.dtype else view
+                array_module(view).divide(view, view.dtype.type(total / unit), out=quotient)
+                if quotient is view:
+                    g[...] = view
+                summed[id(p)] = g
+        return summed, means / total
+
+
+def _unit(total: float) -> float:
+    """A power of two near a number of observations."""
+    return 2.0 ** math.frexp(total)[1]
 
 
 def withgradient(f: Callable[[Any], Any], model: Any, count: int, group: Group | None = None) -> tuple[Any, Any]:
@@ -160,32 +179,26 @@ def withgradient(f: Callable[[Any], Any], model: Any, count: int, group: Group |
         if count == 0:
             raise ValueError("distributed.withgradient: there are no observations")
         return local_gradient(f, model)
-    total = np.array([count], np.float64)
-    request = group.start_sum(total)  # it travels while the loss is computed
+    unit = group.unit or _unit(group.sum(np.array([count], np.float64), "the number of observations")[0])
     reduction = _Reduction(group, _buckets(model))
     beside: dict[str, Any] = {}
 
     def weighted(m: Any) -> Any:
         y = _silent(f, m) if count == 0 else f(m)
-        value, companions = _split(y)
+        value, companions = split_value(y, "distributed.withgradient: the function")
         beside.update(companions)
-        group.finish([request], "the number of observations")
-        if not total[0]:
-            raise ValueError("distributed.withgradient: no rank has any observation")
-        loss = value * (count / total[0])
+        loss = value * (count / unit)
         reduction.loss = loss if isinstance(loss, Tensor) else None
-        return loss
+        return loss, value
 
     before, state.arriving = state.arriving, reduction
     try:
-        value, _ = local_gradient(weighted, model)
+        (_, value), _ = local_gradient(weighted, model)  # the gradient has gone into the buckets
     finally:
         state.arriving = before
-    summed = reduction.finish()
-    numbers = np.array([value.item(), *(float(_item(v)) * (count / total[0]) for v in beside.values())])
-    numbers = group.sum(np.where(np.full(numbers.shape, count == 0), 0.0, numbers), "the sum of the losses")
-    mean = np.float64(numbers[0])
-    averaged = mean if not beside else (mean, dict(zip(beside, numbers[1:], strict=True)))
+    numbers = [float(_item(v)) for v in (value, *beside.values())]
+    summed, means = reduction.finish(count, numbers, unit)
+    averaged = means[0] if not beside else (means[0], dict(zip(beside, means[1:], strict=True)))
     return averaged, mirror(model, lambda t: summed.get(id(t)))
 
 
@@ -199,15 +212,17 @@ def allreduce(grads: Any, count: float = 1, group: Group | None = None) -> Any:
     group = current() if group is None else group
     arrays: list[Array] = []
     _mapped(grads, lambda a: arrays.append(a))
-    total = group.sum(np.array([count], np.float64), "the number of observations")[0]
-    if not total:
-        raise ValueError("distributed.allreduce: the counts of all ranks are 0")
-    sums = []
+    total = np.array([count], np.float64)
+    requests, sums = [group.start_sum(total)], []
     for a in arrays:
         wire = array_module(a).ascontiguousarray(a, wire_dtype(a.dtype))
-        sums.append(wire * wire.dtype.type(count / total))
-    requests = [group.start_sum(a) for a in sums]
+        sums.append(wire * wire.dtype.type(count) if count else array_module(a).zeros_like(wire))
+        requests.append(group.start_sum(sums[-1]))
     group.finish(requests, "the sum of the gradients")
+    if not total[0]:
+        raise ValueError("distributed.allreduce: the counts of all ranks are 0")
+    for s in sums:
+        s /= s.dtype.type(total[0])
     results = iter([s.astype(a.dtype, copy=False) for s, a in zip(sums, arrays, strict=True)])
     return _mapped(grads, lambda a: next(results))
 
@@ -230,12 +245,13 @@ def _mapped(x: Any, f: Callable[[Array], Any]) -> Any:
                     "and tuples of them")
 
 
-def _split(y: Any) -> tuple[Any, dict[str, Any]]:
+def split_value(y: Any, function: str) -> tuple[Any, dict[Any, Any]]:
+    """The loss, and the numbers beside it, of what a loss function returned; ``function`` names that one in an error."""
     if not isinstance(y, tuple):
         return y, {}
     if len(y) != 2 or not isinstance(y[1], Mapping):
-        raise TypeError("distributed.withgradient: the function must return one number, or (number, dict of numbers), not a "
-                        f"tuple of {', '.join(type(v).__name__ for v in y)}")
+        raise TypeError(f"{function} must return one number, or (number, dict of numbers), not a tuple of "
+                        f"{', '.join(type(v).__name__ for v in y)}")
     return y[0], dict(y[1])
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..backend import Array, device_of
 from ..backend.nccl import NcclGroup
-from ..backend.threads import set_num_threads
+from ..backend.threads import num_threads, set_num_threads
 from .waiting import Alarm, wait
 
 LAUNCHERS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
@@ -48,6 +48,12 @@ class Group:
         self.comm, self.timeout = comm, timeout
         self.rank: int = 0 if comm is None else comm.Get_rank()
         self.size: int = 1 if comm is None else comm.Get_size()
+        self.unit = 0.0
+        """A power of two near the number of observations in the last step, the same on all ranks; 0 before the first one."""
+        self.crowded = False
+        """Whether the ranks on this machine want more cores than it has."""
+        # All but sums goes along a line of its own: ranks that are at different places must not add up each other's numbers.
+        self._words: Any = None if comm is None else comm.Dup()
         self._alarm = Alarm(comm) if alarm is None and comm is not None else alarm
         self._nccl: dict[str, NcclGroup] = {}
         self._within: Group | None = None
@@ -63,6 +69,7 @@ class Group:
             return self
         if self._within is None:
             self._within = Group(self.comm.Dup(), self.timeout, self._alarm)
+            self._within.crowded = self.crowded
         return self._within
 
     # -- arrays --------------------------------------------------------------------------------------------------------
@@ -104,13 +111,13 @@ class Group:
         if device_of(a) != "cpu":
             self._device(a).broadcast(a, root)
         else:
-            self.finish([self.comm.Ibcast(a.reshape(-1).view(np.uint8), root)], what)
+            self.finish([self._words.Ibcast(a.reshape(-1).view(np.uint8), root)], what)
         return a
 
     def barrier(self, what: str = "a barrier") -> None:
         """Wait until all ranks are here."""
         if self.size > 1:
-            self.finish([self.comm.Ibarrier()], what)
+            self.finish([self._words.Ibarrier()], what)
 
     # -- numbers and words ---------------------------------------------------------------------------------------------
 
@@ -121,10 +128,15 @@ class Group:
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)
         lengths = np.zeros(self.size, np.int64)
         lengths[self.rank] = text.size
-        self.sum(lengths, what)
+        self._add(lengths, what)
         found = np.empty(int(lengths.sum()), np.uint8)
-        self.finish([self.comm.Iallgatherv(text, [found, lengths])], what)
+        self.finish([self._words.Iallgatherv(text, [found, lengths])], what)
         return [json.loads(part.tobytes()) for part in np.split(found, np.cumsum(lengths)[:-1])]
+
+    def _add(self, a: Array, what: str) -> None:
+        from mpi4py import MPI
+
+        self.finish([self._words.Iallreduce(MPI.IN_PLACE, a)], what)
 
     def agreed(self, reason: str, what: str = "an agreement") -> str:
         """The first rank's ``reason`` that is not empty, which all ranks then have; "" where there is none."""
@@ -132,7 +144,7 @@ class Group:
             return reason
         votes = np.zeros(self.size, np.int64)
         votes[self.rank] = bool(reason)
-        self.sum(votes, what)
+        self._add(votes, what)
         if not votes.any():
             return ""
         first = int(votes.argmax())
@@ -218,9 +230,10 @@ def init(timeout: float | None = None, threads: int | None = None) -> Group:
 
 def _take_part(group: Group, threads: int | None, beside: Any) -> None:
     """Share out the cores, name the processes, and let any failure end them all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads is not None or "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         set_num_threads(threads or max(1, cores // beside.Get_size()))
+    group.crowded = beside.Get_size() * num_threads() > cores
     where = group.gather(f"{platform.node()} pid {os.getpid()}", "distributed.init")
     if group.rank == 0 and group.size > 1:  # mpiexec names a process that is killed by its pid
         ranks = "; ".join(f"{i}: {w}" for i, w in enumerate(where))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autograd import Operation, Structure, Tensor, operation
 from ..autograd.tree import items
-from ..backend import Array, array_module
+from ..backend import Array, accumulator, array_module
 from ..backend.tracers import refuse_capture
 from ..nn.module import training
 from ..nn.norms import BatchNorm, moved
@@ -35,8 +35,9 @@ class SyncBatchNorm(BatchNorm):
 
     Keywords as BatchNorm: ``y = activation(weight * (x - mean) / sqrt(var + eps) + bias)`` with ``mean = sum(x) / m`` and
     ``var = sum((x - mean)^2) / m`` over the ``m`` numbers of each channel on all ranks, so that results and gradients are those
-    of one process on the whole batch, to rounding. A rank may have none of a batch. In test mode, and in a process alone,
-    it is a BatchNorm. ``sync_batch_norms(model)`` exchanges those of a model. Every rank must call it equally often.
+    of one process on the whole batch, to rounding. 16-bit inputs are computed in float32 and keep their dtype. A rank may have
+    none of a batch. In test mode, and in a process alone, it is a BatchNorm. ``sync_batch_norms(model)`` exchanges those of a
+    model. Every rank must call it equally often.
     """
 
     def __call__(self, x: Any) -> Tensor:
@@ -44,6 +45,7 @@ class SyncBatchNorm(BatchNorm):
         if group.size == 1 or (self.track_stats and not training(self)):
             return super().__call__(x)
         x = self._input(x, 2)
+        dtype, x = x.dtype, x.astype(accumulator(x.dtype))
         axes = (0, *range(2, x.ndim))
         shape = (1, self.channels, *[1] * (x.ndim - 2))
         xp = array_module(x.data)
@@ -67,7 +69,7 @@ class SyncBatchNorm(BatchNorm):
             moved(self.running_mean, mean.data, self.momentum)
             moved(self.running_var, var.data * (count / (count - 1)), self.momentum)
         act = activation_of(self.activation)
-        return self.activation(y) if act is None else act(y)
+        return (self.activation(y) if act is None else act(y)).astype(dtype)
 
 
 def sync_batch_norms(model: Any) -> Any:

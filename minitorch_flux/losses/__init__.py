@@ -7,6 +7,8 @@ Sizes must agree exactly: nothing broadcasts. Losses of several classes take ``a
 (N, C, H, W)), and targets that are class indices, of the shape without that axis, or probabilities such as one-hot
 rows, of the same shape as the prediction; their ``weight`` is one number per class. Regression losses differentiate
 their target too.
+
+Of 16-bit predictions a loss is computed in float32 and is float32; the gradient has the predictions' dtype again.
 """
 
 from ..spelling import teach

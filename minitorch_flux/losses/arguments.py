@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend import is_float, refuse_complex
+from ..backend import accumulator, is_float, refuse_complex
 from ..ops.axes import normalise_axis
 from ..ops.crossentropies import along_classes, check_labels, class_targets
 from ..ops.elementwise import as_tensor
@@ -25,12 +25,23 @@ def _real(name: str, x: Any) -> Tensor:
     return as_tensor(x)
 
 
-def predictions(name: str, y_hat: Any) -> Tensor:
-    """``y_hat`` as a floating-point tensor; integers become float64."""
-    t = _real(name, y_hat)
+def floats(name: str, x: Any) -> Tensor:
+    """``x`` as a floating-point tensor; integers become float64."""
+    t = _real(name, x)
     if t.data.dtype.kind != "f" and not is_float(t.dtype):
         t = t.astype(np.float64)
     return t
+
+
+def predictions(name: str, y_hat: Any) -> Tensor:
+    """``y_hat`` as a tensor of the dtype that a loss is computed in: 16-bit floats become float32, integers float64."""
+    return widened(floats(name, y_hat))
+
+
+def widened(t: Tensor) -> Tensor:
+    """``t`` in the dtype that sums of its numbers have."""
+    dtype = accumulator(t.data.dtype)
+    return t if t.data.dtype == dtype else t.astype(dtype)
 
 
 def targets(name: str, y: Any, y_hat: Tensor) -> Tensor:
@@ -87,7 +98,8 @@ def class_weights(name: str, weight: Any, y_hat: Tensor, axis: int) -> Tensor | 
     if w.shape != (classes,):
         raise ValueError(f"{name}: weight must have one number for each of the {classes} classes along axis {axis}, "
                          f"shape ({classes},), got shape {w.shape}")
-    return w if w.dtype == y_hat.dtype else w.astype(y_hat.dtype)
+    dtype = accumulator(y_hat.dtype)
+    return w if w.dtype == dtype else w.astype(dtype)
 
 
 def check_agg(name: str, agg: Any) -> None:
@@ -136,5 +148,5 @@ def over_classes(q: Tensor, terms: Tensor, weight: Tensor | None, axis: int) -> 
 
 
 def machine_eps(y_hat: Tensor, eps: Any) -> float:
-    """``eps``, or by default the distance from 1 to the next number of the dtype."""
-    return float(np.finfo(y_hat.dtype).eps if y_hat.dtype.kind == "f" else 2.0**-7) if eps is None else eps
+    """``eps``, or by default the distance from 1 to the next number of the dtype, that of ``predictions``."""
+    return float(np.finfo(y_hat.dtype).eps) if eps is None else eps

@@ -43,11 +43,13 @@ from .arguments import (
     check_classes,
     class_axis,
     class_weights,
+    floats,
     machine_eps,
     over_classes,
     predictions,
     probabilities,
     targets,
+    widened,
 )
 
 
@@ -63,7 +65,7 @@ def label_smoothing(y: Any, alpha: float, axis: int | None = -1) -> Tensor:
     """
     if not 0 < alpha < 1:
         raise ValueError(f"label_smoothing: alpha must be between 0 and 1, got {alpha}")
-    y = predictions("label_smoothing", y)
+    y = floats("label_smoothing", y)
     return _smooth(y, alpha, 2 if axis is None else y.shape[class_axis("label_smoothing", axis, y)])
 
 
@@ -83,13 +85,14 @@ def logitcrossentropy(
     integers, IndexError for one that is not a class (on a GPU too, which then waits for it).
     """
     name = "logitcrossentropy"
-    y_hat, target = predictions(name, y_hat), y.data if isinstance(y, Tensor) else as_array(y)
+    y_hat, target = floats(name, y_hat), y.data if isinstance(y, Tensor) else as_array(y)
     axis = class_axis(name, axis, y_hat)
     check_classes(name, target, y_hat, axis)
     if label_smoothing:
         _check_smoothing(name, label_smoothing)
     w = class_weights(name, weight, y_hat, axis)
     if (isinstance(y, Tensor) and y.recorded) or (w is not None and w.recorded):
+        y_hat = widened(y_hat)
         t = probabilities(name, y, y_hat, axis)
         logs = logsoftmax(y_hat, axis)
         impossible = (t.data == 0) & (logs.data == -np.inf) if not label_smoothing else None

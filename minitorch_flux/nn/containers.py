@@ -14,6 +14,7 @@ import numpy as np
 
 from ..autograd import Structure, Tensor
 from ..backend import OutlineError, is_array, is_number
+from ..foreign_attributes import LAYER
 from ..ops.arithmetic import add, multiply
 from ..ops.comparisons import maximum, minimum
 from ..ops.joining import concatenate, dstack, hstack, stack, vstack
@@ -40,7 +41,8 @@ class Container(Module):
         kind = type(self).__name__
         if layers and named:
             raise TypeError(f"{kind}: give either layers or named layers, not both")
-        reserved = {"layers", "names", "connection", *(n for n in dir(type(self)) if not n.startswith("__"))}
+        own = (n for n in dir(type(self)) if not n.startswith("__") and hasattr(type(self), n))
+        reserved = {"layers", "names", "connection", *own}
         for name in named:
             if name in reserved:
                 raise ValueError(f"{kind}: a layer may not be called {name!r}, which is an attribute of {kind}")
@@ -100,7 +102,8 @@ class Container(Module):
         names = self.__dict__.get("names") or ()
         if name in names:
             return self.layers[names.index(name)]
-        raise AttributeError(f"{type(self).__name__} has no layer or attribute {name!r}", name=name, obj=self)
+        hint = f"; here it is {LAYER[name]}" if name in LAYER else ""
+        raise AttributeError(f"{type(self).__name__} has no layer or attribute {name!r}{hint}", name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         names = self.__dict__.get("names") or ()

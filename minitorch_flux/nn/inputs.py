@@ -15,6 +15,7 @@ from ..backend import (
     DeviceError,
     Outline,
     OutlineError,
+    accumulator,
     as_array,
     device_of,
     is_array,
@@ -36,8 +37,9 @@ def layer_name(layer: Module) -> str:
 def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
     """``x`` as a Tensor of the weight's dtype; real numbers of any dtype are converted.
 
-    Raises TypeError for complex numbers and for what is no array, DeviceError for an array on another device, OutlineError
-    where the weights have no numbers.
+    A layer that ``stays_float32`` takes 16-bit floats as they are beside float32 weights. Raises TypeError for complex
+    numbers and for what is no array, DeviceError for an array on another device, OutlineError where the weights have no
+    numbers.
     """
     if not isinstance(x, Tensor):
         try:
@@ -55,7 +57,9 @@ def as_input(x: Any, weight: Tensor, layer: Module) -> Tensor:
                 f"{layer_name(layer)}: the input (shape {x.shape}) is on {device_of(a)}, the weights are on {device_of(w)}; "
                 "move the model with flux.gpu(model) / flux.cpu(model), or the input with flux.gpu(x) / flux.cpu(x)"
             )
-    return x if a.dtype == w.dtype else x.astype(w.dtype)
+    if a.dtype == w.dtype or (layer.stays_float32 and accumulator(a.dtype) == w.dtype):
+        return x
+    return x.astype(w.dtype)
 
 
 def check_numbers(weight: Tensor, layer: Module) -> None:

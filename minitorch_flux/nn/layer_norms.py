@@ -54,6 +54,7 @@ class _LastAxesNorm(Module):
     eps: float | None
     weight: Param | None
     _defaults: dict[str, Any]
+    stays_float32 = True
 
     def _set(self, size: Any, activation: Any, affine: bool, eps: float | None, init: Callable[..., Any]) -> None:
         name = type(self).__name__
@@ -96,6 +97,7 @@ class LayerNorm(_LastAxesNorm):
     (..., 4, 3), with any axes before them or none, and keeps its shape. The standard deviation is the biased one; where it
     is 0, so is its derivative, and ``y`` is ``activation(bias)``. ``weight`` and ``bias`` (*size) are made by ``init`` and
     ``init_bias``; ``bias``: True, False or an array; ``affine=False`` leaves both out. The same in train and test mode.
+    16-bit inputs beside float32 weights are computed in float32 and keep their dtype.
 
     Flux 0.11 to 0.14 has this form, without ``eps`` before; Flux 0.16 and PyTorch put ``eps`` under the root, which is
     ``LayerNormV2``. Raises ValueError that names the axes and both sizes where the input has others.

@@ -19,6 +19,7 @@ from typing import Any
 from ..autograd import Buffer, Param, Structure, Tensor, is_outlining, is_recording
 from ..autograd.tree import items, parameters
 from ..backend import parse_device, to_device
+from ..foreign_attributes import LAYER, attach
 from ..ops.transfers import move_tensor
 from ..spelling import check_keywords, known_keywords
 from .state_dicts import load_state_dict, state_dict
@@ -30,6 +31,7 @@ class Module(Structure):
     """The base of every layer: walking, moving, saving and printing are generic."""
 
     active: bool | None = None  # train mode: None automatic, True on, False off; see testmode
+    stays_float32 = False  # in flux.mixed: True of norms
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
         if keywords and (known := known_keywords(cls.__init__)) is not None:
@@ -86,6 +88,9 @@ class Module(Structure):
     def eval(self) -> Module:
         """PyTorch's name: test mode for this module and all inside it."""
         return testmode(self)
+
+
+attach(Module, LAYER)
 
 
 def _calls_forward(cls: type) -> bool:

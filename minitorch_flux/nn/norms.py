@@ -37,6 +37,7 @@ class _ChannelNorm(Module):
     running_var: Buffer | None
     _defaults: dict[str, Any]
     _first: tuple[str, ...] = ("channels",)
+    stays_float32 = True
 
     def _set(
         self,
@@ -151,7 +152,8 @@ class BatchNorm(_ChannelNorm):
     In test mode the running ones are used. The mode is automatic: train inside a recording scope, test outside; see
     ``testmode``. ``weight`` and ``bias`` (channels,) are made by ``init_gamma`` and ``init_beta``; ``affine=False`` leaves
     them out, ``bias=False`` the bias alone; an array is taken as the bias. ``track_stats=False`` keeps no running
-    statistics: the batch's own are used in test mode, too.
+    statistics: the batch's own are used in test mode, too. 16-bit inputs beside float32 weights are computed in float32 and
+    keep their dtype.
 
     ``eps`` is 1e-5. Flux's page prints ``ϵ = 1e-8``, but the constructor that it documents has had 1e-5 all along, as
     PyTorch has. ``ϵ=`` is accepted for ``eps=``. ``BatchNorm(None)`` takes its size from the first input.

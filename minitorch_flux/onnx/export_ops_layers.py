@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,18 @@ def dense(g: GraphWriter, x: Value, w: Value, b: Any, *, activation: Any = None)
     return activated(g, y if b is None else y + b, activation)
 
 
+def in_one_dtype(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A norm's rule for 16-bit inputs beside float32 weights or statistics: computed in float32, the result converted back."""
+
+    @functools.wraps(rule)
+    def wide(g: GraphWriter, x: Value, *parameters: Any, **keywords: Any) -> Any:
+        dtype = max((v.dtype for v in (x, *parameters) if v is not None), key=lambda d: d.itemsize)
+        given = [None if v is None else g.cast(v, dtype) for v in (x, *parameters)]
+        return g.cast(rule(g, *given, **keywords), x.dtype)
+
+    return wide
+
+
 def scaled(g: GraphWriter, y: Value, ndim: int, weight: Any, bias: Any) -> Value:
     """``y weight + bias`` with one number per channel, axis 1."""
     for op, a in (("Mul", weight), ("Add", bias)):
@@ -32,17 +46,18 @@ def scaled(g: GraphWriter, y: Value, ndim: int, weight: Any, bias: Any) -> Value
 
 
 @register_export("fixed_norm")
+@in_one_dtype
 def fixed_norm(
     g: GraphWriter, x: Value, weight: Any, bias: Any, mean: Value, var: Value, *, eps: float, activation: Any = None
 ) -> Any:
     channels = g.fixed(x.shape[1], "the number of channels")
     weight = g.constant(np.ones(channels), x.dtype) if weight is None else weight
     bias = g.constant(np.zeros(channels), x.dtype) if bias is None else bias
-    given = [g.cast(v, x.dtype) for v in (weight, bias, mean, var)]
-    return activated(g, g.node("BatchNormalization", x, *given, epsilon=float(eps)), activation)
+    return activated(g, g.node("BatchNormalization", x, weight, bias, mean, var, epsilon=float(eps)), activation)
 
 
 @register_export("batch_norm")
+@in_one_dtype
 def batch_norm(
     g: GraphWriter, x: Value, weight: Any, bias: Any, *, eps: float, activation: Any = None, observe: Any = None
 ) -> Any:
@@ -55,6 +70,7 @@ def batch_norm(
 
 
 @register_export("group_norm")
+@in_one_dtype
 def group_norm(
     g: GraphWriter, x: Value, weight: Any, bias: Any, *, groups: int, eps: float, activation: Any = None, observe: Any = None
 ) -> Any:
@@ -82,27 +98,28 @@ def reduced(g: GraphWriter, op_type: str, x: Value, axes: Any, keepdims: bool = 
 
 
 @register_export("layer_norm")
+@in_one_dtype
 def layer_norm(g: GraphWriter, x: Value, weight: Any, bias: Any, *, ndim: int, eps: float, eps_inside: bool) -> Any:
     """LayerNormalization, whose epsilon is inside the root; outside of it the formula."""
     if eps_inside and weight is not None:
-        return g.node("LayerNormalization", x, g.cast(weight, x.dtype), None if bias is None else g.cast(bias, x.dtype),
-                      axis=-ndim, epsilon=float(eps))
+        return g.node("LayerNormalization", x, weight, bias, axis=-ndim, epsilon=float(eps))
     axes = range(x.ndim - ndim, x.ndim)
     c = x - reduced(g, "ReduceMean", x, axes)
     var = reduced(g, "ReduceMean", c * c, axes)
     y = c / (g.node("Sqrt", var + eps) if eps_inside else g.node("Sqrt", var) + eps)
-    y = y if weight is None else y * g.cast(weight, x.dtype)
-    return y if bias is None else y + g.cast(bias, x.dtype)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
 @register_export("rms_norm")
+@in_one_dtype
 def rms_norm(g: GraphWriter, x: Value, weight: Any, *, ndim: int, eps: float) -> Any:
     """RMSNormalization came with opset 23; before that its formula."""
     if g.opset >= 23 and weight is not None:
-        return g.node("RMSNormalization", x, g.cast(weight, x.dtype), axis=-ndim, epsilon=float(eps))
+        return g.node("RMSNormalization", x, weight, axis=-ndim, epsilon=float(eps))
     axes = range(x.ndim - ndim, x.ndim)
     y = x / g.node("Sqrt", reduced(g, "ReduceMean", x * x, axes) + eps)
-    return y if weight is None else y * g.cast(weight, x.dtype)
+    return y if weight is None else y * weight
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def _pool(g: GraphWriter, op_type: str, x: Value, window: Window, **attributes: 
 
 
 @register_export("max_pool")
-def max_pool(g: GraphWriter, x: Value, *, window: Window) -> Any:
+def max_pool(g: GraphWriter, x: Value, *, window: Window, places: bool = False) -> Any:
     return _pool(g, "MaxPool", x, window)
 
 

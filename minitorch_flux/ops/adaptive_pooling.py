@@ -86,7 +86,8 @@ def adaptive_mean_backward(dy: Any, sizes: Sizes) -> Any:
 
 adaptive_pooling = KernelFile("adaptive_pooling.cu")
 
-ROW = 64  # numbers of the output that one row of the kernels computes, or a few more
+ROW = 256  # numbers of the output that one row of the kernels computes, or a few more
+UNROLLED = 8  # numbers of a line of a window: longer ones have kernels of their own
 ACCEPTS = "floats, not empty; fewer than 2^31 pixels in a plane, input size times output size of an axis smaller, too"
 
 
@@ -95,31 +96,40 @@ def _fits(x: Any, sizes: Sizes, out: Sizes) -> bool:
     return bool(x.size and is_float(x.dtype) and small)
 
 
-def _run(name: str, like: Any, arrays: tuple[Any, ...], sizes: Sizes, out: Sizes, written: Sizes, **constants: int) -> bool:
+def _run(name: str, like: Any, arrays: tuple[Any, ...], sizes: Sizes, out: Sizes, written: Sizes, cover: int) -> bool:
     """Launch a kernel over the planes of its output, which are of the size ``written``."""
     planes, width = like.shape[0] * like.shape[1], written[-1]
-    lines = -(-ROW // width)
-    rows = planes * -(-math.prod(written[:-1]) // lines)
+    all_lines = math.prod(written[:-1])
+    lines = min(-(-ROW // width), all_lines)
+    rows = planes * -(-all_lines // lines)
     shape = (planes, *three(sizes, 1), *three(out, 1), lines)
-    return adaptive_pooling(name, like, rows, lines * width, *arrays, *shape, constants=constants)
+    return adaptive_pooling(name, like, rows, lines * width, *arrays, *shape, constants={"COVER": cover})
+
+
+def _run_wide(name: str, like: Any, arrays: tuple[Any, ...], sizes: Sizes, out: Sizes) -> bool:
+    """Launch a kernel for windows whose lines are long."""
+    planes = like.shape[0] * like.shape[1]
+    shape = (planes, *three(sizes, 1), *three(out, 1))
+    return adaptive_pooling(name, like, planes * math.prod(out), sizes[-1] // out[-1] + 1, *arrays, *shape)
 
 
 @functools.lru_cache(maxsize=256)
-def _holders(sizes: Sizes, out: Sizes, device: str) -> tuple[Any, int]:
-    """For each axis the first window of every pixel and the end of its windows; and the most windows of one along a line."""
+def _spans(read: Sizes, written: Sizes, device: str) -> tuple[Any, int]:
+    """For each axis where the windows of the numbers to be written begin, then their ends; and the longest line of one."""
     spans = []
-    for i, o in zip(three(sizes, 1), three(out, 1)):
-        pixel = np.arange(i)
-        spans.append((pixel * o // i, -(-(pixel + 1) * o // i)))
+    for i, o in zip(three(read, 1), three(written, 1)):
+        p = np.arange(o)
+        spans.append((p * i // o, -(-(p + 1) * i // o)))
     first, end = spans[-1]
     return to_device(np.concatenate([a for pair in spans for a in pair]).astype(np.int32), device), int((end - first).max())
 
 
 @functools.lru_cache(maxsize=256)
-def _window_sizes(sizes: Sizes, out: Sizes, dtype: Any, device: str) -> Any:
-    """How many pixels every window has, (*out)."""
+def _window_sizes(sizes: Sizes, out: Sizes, dtype: Any, device: str, inverse: bool = False) -> Any:
+    """How many pixels every window has, (*out); or 1 / that."""
     lengths = [[-(-(p + 1) * i // o) - p * i // o for p in range(o)] for i, o in zip(sizes, out)]
-    return to_device(functools.reduce(np.multiply.outer, map(np.asarray, lengths)).astype(dtype), device)
+    n = functools.reduce(np.multiply.outer, map(np.asarray, lengths))
+    return to_device((1 / n if inverse else n).astype(dtype), device)
 
 
 @adaptive_max_forward.kernel(accepts=ACCEPTS)
@@ -132,8 +142,12 @@ def _(x: Any, out: Sizes) -> Any:
         y, arg = (a.reshape(*x.shape[:2], *out) for a in found)
         return y, arg.astype(np.int32)
     y = empty((*x.shape[:2], *out), x.dtype, like=x)
-    arg = empty(y.shape, np.int32, like=x)
-    return (y, arg) if _run("adaptive_max_forward", x, (x, y, arg), sizes, out, out) else NotImplemented
+    arg, (table, longest) = empty(y.shape, np.int32, like=x), _spans(sizes, out, device_of(x))
+    if longest > UNROLLED:
+        ran = _run_wide("adaptive_max_wide", x, (x, table, y, arg), sizes, out)
+    else:
+        ran = _run("adaptive_max_forward", x, (x, table, y, arg), sizes, out, out, longest)
+    return (y, arg) if ran else NotImplemented
 
 
 @adaptive_max_backward.kernel(accepts=ACCEPTS)
@@ -146,8 +160,8 @@ def _(dy: Any, arg: Any, sizes: Sizes) -> Any:
         index = arg.reshape(planes).astype(np.int64)
         return place_forward(dy.reshape(planes), index, (1,), (planes, math.prod(sizes))).reshape(*dy.shape[:2], *sizes)
     dy, arg, dx = contiguous(dy), contiguous(arg), empty((*dy.shape[:2], *sizes), dy.dtype, like=dy)
-    table, cover = _holders(sizes, out, device_of(dy))
-    ran = _run("adaptive_max_backward", dy, (dy, arg, table, dx), sizes, out, sizes, COVER=cover)
+    table, cover = _spans(out, sizes, device_of(dy))
+    ran = _run("adaptive_max_backward", dy, (dy, arg, table, dx), sizes, out, sizes, cover)
     return dx if ran else NotImplemented
 
 
@@ -160,7 +174,12 @@ def _(x: Any, out: Sizes) -> Any:
     if math.prod(out) == 1:
         return mean_forward(x.reshape(-1, math.prod(sizes)), (1,)).reshape(*x.shape[:2], *out)
     y = empty((*x.shape[:2], *out), x.dtype, like=x)
-    return y if _run("adaptive_mean_forward", x, (x, y), sizes, out, out) else NotImplemented
+    n, (table, longest) = _window_sizes(sizes, out, accumulator(x.dtype), device_of(x)), _spans(sizes, out, device_of(x))
+    if longest > UNROLLED:
+        ran = _run_wide("adaptive_mean_wide", x, (x, table, n, y), sizes, out)
+    else:
+        ran = _run("adaptive_mean_forward", x, (x, table, n, y), sizes, out, out, longest)
+    return y if ran else NotImplemented
 
 
 @adaptive_mean_backward.kernel(accepts=f"{ACCEPTS}; more than one window")
@@ -168,10 +187,10 @@ def _(dy: Any, sizes: Sizes) -> Any:
     out = dy.shape[2:]
     if not _fits(dy, sizes, out) or math.prod(out) == 1:
         return NotImplemented
-    share = contiguous(dy / _window_sizes(sizes, out, accumulator(dy.dtype), device_of(dy)))
-    dx, (table, cover) = empty((*dy.shape[:2], *sizes), dy.dtype, like=dy), _holders(sizes, out, device_of(dy))
-    ran = _run("adaptive_mean_backward", dx, (share, table, dx), sizes, out, sizes, COVER=cover)
-    return dx if ran else NotImplemented
+    dy, dx = contiguous(dy), empty((*dy.shape[:2], *sizes), dy.dtype, like=dy)
+    share = _window_sizes(sizes, out, accumulator(dy.dtype), device_of(dy), inverse=True)
+    table, cover = _spans(out, sizes, device_of(dy))
+    return dx if _run("adaptive_mean_backward", dx, (dy, share, table, dx), sizes, out, sizes, cover) else NotImplemented
 
 
 # -- the operations ----------------------------------------------------------------------------------------------------
@@ -223,8 +242,8 @@ def _sizes(name: str, x: Any, out: Any) -> tuple[Tensor, Sizes, bool]:
 
 
 def _divides(sizes: Sizes, out: Sizes) -> bool:
-    """Whether all windows have one size and there are several: then the sliding pools serve, and their kernels."""
-    return max(out) > 1 and not any(i % o for i, o in zip(sizes, out))
+    """Whether there are several windows, all of one small size: then the sliding pools serve, and their kernels."""
+    return max(out) > 1 and not any(i % o for i, o in zip(sizes, out)) and sizes[-1] // out[-1] <= UNROLLED
 
 
 def adaptive_maxpool(x: Any, out: Any, *, name: str = "adaptive_maxpool") -> Tensor:

@@ -24,12 +24,13 @@ import numpy as np
 
 from ..autograd import Tensor, operation
 from ..backend import (
-    accumulator,
     array_function,
     array_module,
     as_array,
+    contiguous,
     device_of,
     empty,
+    empty_like,
     is_float,
     too_small,
     workspace_limit,
@@ -37,6 +38,7 @@ from ..backend import (
 from ..readings import KernelFile
 from .comparisons import where
 from .elementwise import as_tensor
+from .fused_attention import ACCEPTS, attend, attend_backward, beside, carried, packed, sizes_of, suits, wide
 from .joining import cat
 from .products import matmul
 from .softmaxes import softmax
@@ -188,60 +190,49 @@ def _add_product(out: Any, a: Any, b: Any, first: int) -> None:
     out[...] = product if not first else out + product
 
 
-def _wide(*arrays: Any) -> tuple[Any, ...]:
-    """The arrays in float32 or float64, with the last axis in one piece, as BLAS needs them."""
-    dtype = accumulator(arrays[0].dtype)
-    xp = array_module(arrays[0])
-    arrays = tuple([a.astype(dtype, copy=False) for a in arrays])
-    return tuple([a if a.strides[-1] == a.itemsize else xp.ascontiguousarray(a) for a in arrays])
-
-
+@array_function
 def attention_forward(q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: float) -> tuple[Any, Any]:
     """``(y, lse)``: y (N, H, L, E), and lse (N, H, L) for the backward pass."""
     dtype = q.dtype
-    q, k, v = _wide(q, k, v)
+    q, k, v = wide(q, k, v)
     y = _heads((*q.shape[:3], v.shape[3]), q)
     lse = _attend(q, k, v, y, mask, causal, scale)
     return y.astype(dtype, copy=False), lse
 
 
+@array_function
 def attention_backward(
     dy: Any, q: Any, k: Any, v: Any, lse: Any, mask: Any, causal: bool, scale: float
 ) -> tuple[Any, Any, Any]:
     """``(dq, dk, dv)``."""
     dtype = q.dtype
-    q, k, v, dy = _wide(q, k, v, dy)
+    q, k, v, dy = wide(q, k, v, dy)
     grads = (_heads(q.shape, q), _heads(k.shape, q), _heads(v.shape, q))
     _attend_backward(dy, q, k, v, lse, grads, mask, causal, scale)
     dq, dk, dv = (g.astype(dtype, copy=False) for g in grads)
     return dq, dk, dv
 
 
-def _packed(x: Any, heads: int, kvheads: int) -> tuple[Any, Any, Any]:
-    """Queries, keys and values (N, heads, L, D) as views of one array (N, L, (heads + 2 kvheads) D)."""
-    n, length, width = x.shape
-    x = x.reshape(n, length, heads + 2 * kvheads, width // (heads + 2 * kvheads)).swapaxes(1, 2)
-    return x[:, :heads], x[:, heads : heads + kvheads], x[:, heads + kvheads :]
-
-
+@array_function
 def self_attention_forward(x: Any, heads: int, kvheads: int, mask: Any, causal: bool, scale: float) -> tuple[Any, Any]:
     """``attention_forward`` of queries, keys and values that lie side by side; y (N, L, heads D)."""
-    y, lse = attention_forward(*_packed(x, heads, kvheads), mask, causal, scale)
+    y, lse = attention_forward(*packed(x, heads, kvheads), mask, causal, scale)
     n, h, length, d = y.shape
     return y.swapaxes(1, 2).reshape(n, length, h * d), lse
 
 
+@array_function
 def self_attention_backward(
     dy: Any, x: Any, lse: Any, heads: int, kvheads: int, mask: Any, causal: bool, scale: float
 ) -> Any:
     """The three gradients side by side."""
     dtype = x.dtype
-    x, dy = _wide(x, dy)
+    x, dy = wide(x, dy)
     dx = empty(x.shape, x.dtype, like=x)
     n, length, width = dy.shape
     dy = dy.reshape(n, length, heads, width // heads).swapaxes(1, 2)
-    q, k, v = _packed(x, heads, kvheads)
-    _attend_backward(dy, q, k, v, lse, _packed(dx, heads, kvheads), mask, causal, scale)
+    q, k, v = packed(x, heads, kvheads)
+    _attend_backward(dy, q, k, v, lse, packed(dx, heads, kvheads), mask, causal, scale)
     return dx.astype(dtype, copy=False)
 
 
@@ -280,7 +271,7 @@ def _self_rule(
 ) -> Tensor:
     n, length, width = dy.shape
     dy = dy.reshape(n, length, heads, width // heads).swapaxes(1, 2)
-    grads = _rule(dy, *_packed(x, heads, kvheads), mask, causal, scale)
+    grads = _rule(dy, *packed(x, heads, kvheads), mask, causal, scale)
     return cat([g.swapaxes(1, 2) for g in grads], axis=2).reshape(x.shape)
 
 
@@ -393,3 +384,53 @@ def _(s: Any, dp: Any, mask: Any, lse: Any, scale: float, first: int) -> Any:
     arguments = _mask_arguments(s, mask)
     ran = attention("attention_weights_backward", s, lse.size, s.shape[3], s, dp, _bytes(mask), lse, scale, first, *arguments)
     return (s, dp) if ran else NotImplemented
+
+
+@attention_forward.kernel(accepts=ACCEPTS)
+def _(q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: float) -> Any:
+    dtype, (q, k, v) = q.dtype, wide(q, k, v)
+    if not suits(q, k, v, False):
+        return NotImplemented
+    (a, _, i), (b, _, j), (c, _, m) = carried(q), carried(k), carried(v)
+    found = attend(a, b, c, sizes_of(q, v), (0, 0, 0), (*i, *j, *m), mask, causal, scale)
+    return found if found is NotImplemented else (found[0].swapaxes(1, 2).astype(dtype, copy=False), found[1])
+
+
+@attention_backward.kernel(accepts=ACCEPTS)
+def _(dy: Any, q: Any, k: Any, v: Any, lse: Any, mask: Any, causal: bool, scale: float) -> Any:
+    dtype, (dy, q, k, v) = q.dtype, wide(dy, q, k, v)
+    if not suits(q, k, v, True):
+        return NotImplemented
+    sizes = sizes_of(q, v)
+    (q, *_, i), (k, *_, j), (v, *_, m) = given = carried(q), carried(k), carried(v)
+    grads = [empty_like(a) for a in (q, k, v)]
+    dy, steps = contiguous(dy.swapaxes(1, 2)), (*i, *j, *m)
+    if not attend_backward(dy, q, k, v, contiguous(lse), grads, sizes, (0, 0, 0), steps, mask, causal, scale):
+        return NotImplemented
+    return tuple([(g.swapaxes(1, 2) if joined else g).astype(dtype, copy=False)
+                  for g, (_, joined, _) in zip(grads, given, strict=True)])  # fmt: skip
+
+
+@self_attention_forward.kernel(accepts=ACCEPTS)
+def _(x: Any, heads: int, kvheads: int, mask: Any, causal: bool, scale: float) -> Any:
+    dtype, (x,) = x.dtype, wide(x)
+    if not suits(*packed(x, heads, kvheads), False):
+        return NotImplemented
+    x = contiguous(x)
+    found = attend(x, x, x, *beside(x, heads, kvheads), mask, causal, scale)
+    if found is NotImplemented:
+        return NotImplemented
+    y, lse = found
+    return y.reshape(*x.shape[:2], -1).astype(dtype, copy=False), lse
+
+
+@self_attention_backward.kernel(accepts=ACCEPTS)
+def _(dy: Any, x: Any, lse: Any, heads: int, kvheads: int, mask: Any, causal: bool, scale: float) -> Any:
+    dtype, (dy, x) = x.dtype, wide(dy, x)
+    if not suits(*packed(x, heads, kvheads), True):
+        return NotImplemented
+    x, dy = contiguous(x), contiguous(dy)
+    dx = empty_like(x)
+    if not attend_backward(dy, x, x, x, contiguous(lse), (dx, dx, dx), *beside(x, heads, kvheads), mask, causal, scale):
+        return NotImplemented
+    return dx.astype(dtype, copy=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,25 +35,54 @@ class Piece:
 
     def read(self, *state: Array | None) -> tuple[Any, ...]:
         """``x``, ``dx`` and this piece of each state array, flat; x and dx are not for writing."""
-        batch, end = self.batch, self.place + self.hi - self.lo
+        batch = self.batch
         if batch.dx is None:
             dx = self._flat(batch.grads)
         else:
             dx = batch.dx[self.lo : self.hi].astype(batch.accumulator, copy=False)
-        return self._flat(batch.arrays), dx, *(None if s is None else s[self.place : end] for s in state)
+        return self._weights(), dx, *(None if s is None else self._state(s) for s in state)
+
+    def _state(self, a: Array) -> Array:
+        return a[self.place : self.place + self.hi - self.lo]
+
+    def _weights(self) -> Array:
+        """The parameters or their masters; those that they are no roundings of are set anew, as the kernels do it."""
+        batch, x = self.batch, self._flat(self.batch.arrays)
+        if batch.master is None:
+            return x
+        w = self._state(batch.master)
+        batch.xp.copyto(w, x, where=w.astype(batch.dtype).astype(w.dtype) != x)
+        return w
 
     def step(self, step: Array, keep: float = 1.0) -> None:
         """``x = keep x - step`` for the parameters, or hand ``x - (keep x - step)`` on to the batch's next rule."""
         batch = self.batch
         if not batch.final:
-            batch.dx[self.lo : self.hi] = step if keep == 1.0 else step + (1.0 - keep) * self._flat(batch.arrays)
+            batch.dx[self.lo : self.hi] = step if keep == 1.0 else step + (1.0 - keep) * self._weights()
+        elif batch.master is not None:
+            w = self._state(batch.master)
+            self._move(w, step, keep)
+            self._write(w)
         elif self.block is not None:
             self._move(batch.arrays[self.parameters.start].reshape(-1)[self.block], step, keep)
         else:
-            start = 0
-            for x in batch.arrays[self.parameters]:
-                self._move(x, step[start : start + x.size].reshape(x.shape), keep)
-                start += x.size
+            for x, part in self._parts(step):
+                self._move(x, part, keep)
+
+    def _parts(self, a: Array) -> Iterator[tuple[Array, Array]]:
+        """Each parameter with its part of a flat array, in its shape."""
+        start = 0
+        for x in self.batch.arrays[self.parameters]:
+            yield x, a[start : start + x.size].reshape(x.shape)
+            start += x.size
+
+    def _write(self, w: Array) -> None:
+        """The parameters are the masters, rounded."""
+        if self.block is not None:
+            self.batch.arrays[self.parameters.start].reshape(-1)[self.block] = w
+        else:
+            for x, part in self._parts(w):
+                x[...] = part
 
     def _move(self, x: Array, step: Array, keep: float) -> None:
         kept = x if keep == 1.0 else keep * x.astype(step.dtype, copy=False)
@@ -66,13 +95,18 @@ class Batch:
     ``arrays[k]`` is a parameter, ``names[k]`` what errors call it, ``places[k]`` the element of the flat state arrays
     where its state begins. ``load`` brings the gradients of one step: ``grads``, arrays like the parameters, or copies
     of all of them one after the other in ``dx``. ``final``: whether a step is subtracted from the parameters or becomes
-    the ``dx`` of another rule.
+    the ``dx`` of another rule. ``master``: the flat float32 array, laid out like the state, of which 16-bit parameters are
+    roundings: steps are taken there.
     """
 
-    def __init__(self, arrays: Sequence[Array], places: Sequence[int], names: Sequence[str] = ()) -> None:
-        self.arrays, self.places, self.names = list(arrays), list(places), list(names)
+    def __init__(
+        self, arrays: Sequence[Array], places: Sequence[int], names: Sequence[str] = (), master: Array | None = None
+    ) -> None:
+        self.arrays, self.places, self.names, self.master = list(arrays), list(places), list(names), master
         self.xp, self.dtype = array_module(arrays[0]), arrays[0].dtype
         self.accumulator = accumulator(self.dtype)
+        self.narrow = self.accumulator != self.dtype
+        """Whether the numbers have 16 bits."""
         ends = np.cumsum([a.size for a in arrays]).tolist()
         self.spans = list(zip([0, *ends[:-1]], ends, strict=True))
         """Where each parameter's gradient lies in ``dx``."""
@@ -85,6 +119,8 @@ class Batch:
         self.grads: Sequence[Array] = ()
         self.norm: Any = None
         """Of all gradients of the step together, where a rule has asked for it."""
+        self.scaling: Any = None
+        """What LossScale keeps for the whole optimiser."""
         self._workspace: Array | None = None
         self._pieces: list[Piece] | None = None
         self._tables: Tables | None = None
@@ -92,8 +128,8 @@ class Batch:
     def load(self, grads: Sequence[Array], copy: bool = False) -> None:
         """Take the gradients of a step; ``copy`` them into ``dx`` where a rule is to write to them."""
         if copy or self.gathers or not all(map(is_plain, grads)):
-            if self._workspace is None:
-                self._workspace = empty(self.total, self.dtype, like=self.arrays[0])
+            if self._workspace is None:  # what rules hand on to each other is not rounded to 16 bits
+                self._workspace = empty(self.total, self.accumulator if copy else self.dtype, like=self.arrays[0])
             self.dx = self.xp.concatenate(grads, axis=None, out=self._workspace)
         else:
             self.grads = grads
@@ -131,6 +167,7 @@ class Batch:
             self._tables = Tables(self)
         return self._tables
 
+    @np.errstate(all="ignore")
     def subtract(self) -> None:
         """x -= dx."""
         for piece in self.pieces:
@@ -149,6 +186,7 @@ class Tables:
     def __init__(self, batch: Batch) -> None:
         self.device, size = device_of(batch.arrays[0]), batch.dtype.itemsize
         self._known: dict[bytes, Array] = {}
+        self._flat_at: tuple[Array, Array] | None = None
         chunks = [
             (k, start, hi - lo - start)
             for k, (lo, hi) in enumerate(batch.spans)
@@ -158,12 +196,19 @@ class Tables:
         self.offset = start * size
         self.rows, self.width = len(chunks), min(CHUNK, int(left.max()))
         self.x = self.addresses(batch.arrays)
-        self.flat = self._there(np.array([lo for lo, _ in batch.spans])[self.parameter] * size + self.offset)
+        self._first = np.array([lo for lo, _ in batch.spans])[self.parameter] + start
+        self.flat = self._there(self._first * size)
         self.at = self._there(np.array(batch.places)[self.parameter] + start)
         self.left = self._there(left.copy())
 
     def _there(self, table: np.ndarray) -> Array:
         return to_device(table, self.device)
+
+    def within(self, flat: Array) -> Array:
+        """The address of each chunk in a flat array of all parameters, of another dtype than theirs."""
+        if self._flat_at is None or self._flat_at[0] is not flat:
+            self._flat_at = flat, self._there(address_of(flat) + self._first * flat.itemsize)
+        return self._flat_at[1]
 
     def addresses(self, arrays: Sequence[Array]) -> Array:
         """The address of each chunk of these arrays, on their device: kept, as memory is used again and again."""

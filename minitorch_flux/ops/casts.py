@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import array_function, empty, is_float
+from ..backend import array_function, contiguous, empty, is_float
 from ..readings import KernelFile
 
 
 @array_function
 def astype_forward(x: Any, dtype: Any) -> Any:
-    """``x`` in ``dtype``: itself when it has it."""
-    return x.astype(dtype, copy=False)
+    """``x`` in ``dtype``: itself when it has it. What is beyond its range becomes infinite."""
+    if x.dtype == dtype:
+        return x
+    with np.errstate(over="ignore"):
+        return x.astype(dtype)
 
 
 casts = KernelFile("casts.cu")
@@ -28,14 +31,17 @@ FEW = 1024
 CHUNK = 4096  # elements of a row, as in casts.cu
 
 
-@astype_forward.kernel(accepts=f"contiguous float16, bfloat16 and float32 to another one of them, at least {FEW} elements")
+@astype_forward.kernel(
+    accepts=f"float16, bfloat16 and float32 to another one of them, at least {FEW} elements; copied where not contiguous"
+)
 def _(x: Any, dtype: Any) -> Any:
     dtype = np.dtype(dtype)
     if (
         x.size < FEW or x.dtype == dtype or not (is_float(x.dtype) and is_float(dtype))
-        or x.dtype.itemsize > 4 or dtype.itemsize > 4 or not x.flags.c_contiguous
+        or x.dtype.itemsize > 4 or dtype.itemsize > 4
     ):
         return NotImplemented
+    x = contiguous(x)
     y = empty(x.shape, dtype, like=x)
     rows = -(-x.size // CHUNK)
     ran = casts("astype_forward", x, rows, CHUNK, x, y, x.size, FROM=x.dtype, T=dtype, ACC=np.dtype(np.float32))

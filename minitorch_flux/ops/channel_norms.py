@@ -11,7 +11,8 @@
     g  = dz w                  dx = rstd (g - mean g - v mean(g v)), the means as those of x
                                fixed_norm: dx = rstd g,  dmean = -w rstd db,  dvar = -w rstd^2 dw / 2
 
-x (N, C, *I) with any number of axes I. 16-bit floats are computed in float32. The mean is kept as the sum of two numbers:
+x (N, C, *I) with any number of axes I. 16-bit floats are computed in float32, and w, b, mean and var may be float32 then:
+y and dx have the dtype of x, the other gradients that of what they are of. The mean is kept as the sum of two numbers:
 a first one, and the mean of what it leaves of x. So no digits are lost of an x whose spread is small beside its mean.
 Nothing is kept for the gradient but x and four numbers of each channel or group; act's input is computed again.
 Sources: Ioffe and Szegedy, "Batch normalization", 2015; Wu and He, "Group normalization", 2018; Ulyanov and others,
@@ -40,10 +41,15 @@ BATCH, SAMPLE = (0, 2), (2,)
 """The axes of (N, groups, rest) that statistics are taken over."""
 
 
+def _wide(x: Any) -> Any:
+    """``x``, an array or a tensor, in the dtype that it is computed in."""
+    high = accumulator(x.dtype)
+    return x if x.dtype == high else x.astype(high)
+
+
 def _parts(x: Any, groups: int) -> Any:
-    """``x`` as (N, groups, all the rest), an array in the dtype that it is computed in."""
-    x = _split(x, groups)
-    return x.astype(accumulator(x.dtype), copy=False)
+    """``x`` as (N, groups, all the rest), in the dtype that it is computed in."""
+    return _wide(_split(x, groups))
 
 
 def _split(x: Any, groups: int) -> Any:
@@ -60,6 +66,11 @@ def _affine(v: Any, weight: Any, bias: Any) -> Any:
 
 def _channel_sum(z: Any) -> Any:
     return z.sum(axis=(0, *range(2, z.ndim)))
+
+
+def _like(z: Any, x: Any) -> Any:
+    """``z``, an array or a tensor, in the dtype of ``x`` (or None)."""
+    return z if x is None or z.dtype == x.dtype else z.astype(x.dtype)
 
 
 def _statistics(x: Any, groups: int, axes: tuple[int, ...], eps: float) -> Any:
@@ -105,8 +116,8 @@ def _backward(
             z = _affine(flat, weight, bias)
             slope = activation.derivative(xp, activation.function(xp, z) if activation.from_output else z)
             dz = xp.where(slope, dz, 0) if slope.dtype == bool else dz * slope
-        dw = _channel_sum(dz * flat).astype(x.dtype, copy=False) if needs[1] else None
-        db = _channel_sum(dz).astype(x.dtype, copy=False) if needs[2] else None
+        dw = _like(_channel_sum(dz * flat), weight) if needs[1] else None
+        db = _like(_channel_sum(dz), bias) if needs[2] else None
         if not needs[0]:
             return None, dw, db
         g = _split(_affine(dz, weight, None), groups)
@@ -210,13 +221,13 @@ def _batch_norm_backward(
 
 
 def _fixed_norm_backward(
-    dy: Any, x: Any, weight: Any, bias: Any, stats: Any, activation: Activation, needs: Any
+    dy: Any, x: Any, weight: Any, bias: Any, stats: Any, activation: Activation, needs: Any, mean_dtype: Any, var_dtype: Any
 ) -> tuple[Any, ...]:
     inputs = needs[0], needs[1] or needs[4], needs[2] or needs[3]
     dx, dw, db = batch_norm_backward(dy, x, weight, bias, stats, activation, inputs, True)
     scale = stats[3] if weight is None else stats[3] * weight
-    dmean = (-scale * db).astype(x.dtype, copy=False) if needs[3] else None
-    dvar = (-0.5 * scale * stats[3] * dw).astype(x.dtype, copy=False) if needs[4] else None
+    dmean = (-scale * db).astype(mean_dtype, copy=False) if needs[3] else None
+    dvar = (-0.5 * scale * stats[3] * dw).astype(var_dtype, copy=False) if needs[4] else None
     return dx, dw if needs[1] else None, db if needs[2] else None, dmean, dvar
 
 
@@ -231,7 +242,7 @@ def _rule(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if x.size == 0:  # there is nothing to take a mean of
         return dy * x, _channel_sum(dy * x), _channel_sum(dy)
-    z = _split(x, groups)
+    z, dy = _parts(x, groups), _wide(dy)
     z = z - z.mean(axis=axes, keepdims=True)
     rstd = rsqrt((z * z).mean(axis=axes, keepdims=True) + eps)
     v = z * rstd
@@ -242,26 +253,28 @@ def _rule(
 
 
 def _batch_norm_rule(dy: Tensor, x: Any, weight: Any, bias: Any, eps: float, activation: Activation, needs: Any) -> Any:
-    return _needed(_rule(dy, x, weight, bias, x.shape[1], BATCH, eps, activation), needs)
+    return _needed(_rule(dy, x, weight, bias, x.shape[1], BATCH, eps, activation), (x, weight, bias), needs)
 
 
 def _group_norm_rule(
     dy: Tensor, x: Any, weight: Any, bias: Any, groups: int, eps: float, activation: Activation, needs: Any
 ) -> Any:
-    return _needed(_rule(dy, x, weight, bias, groups, SAMPLE, eps, activation), needs)
+    return _needed(_rule(dy, x, weight, bias, groups, SAMPLE, eps, activation), (x, weight, bias), needs)
 
 
 def _fixed_norm_rule(
     dy: Tensor, x: Any, weight: Any, bias: Any, mean: Any, var: Any, eps: float, activation: Activation, needs: Any
 ) -> Any:
-    rstd = rsqrt(var + eps)
+    rstd = rsqrt(_wide(var) + eps)
     scale = rstd if weight is None else rstd * weight
-    g, dw, db = _affine_rule(dy, _affine(x - along(mean, 1, x.ndim), rstd, None), weight, bias, activation)
-    return _needed((_affine(g, rstd, None), dw, db, -scale * db, scale * rstd * dw * -0.5), needs)
+    v = _affine(_wide(x) - along(mean, 1, x.ndim), rstd, None)
+    g, dw, db = _affine_rule(_wide(dy), v, weight, bias, activation)
+    gradients = _affine(g, rstd, None), dw, db, -scale * db, scale * rstd * dw * -0.5
+    return _needed(gradients, (x, weight, bias, mean, var), needs)
 
 
-def _needed(gradients: tuple[Tensor, ...], needs: Any) -> tuple[Tensor | None, ...]:
-    return tuple([g if need else None for g, need in zip(gradients, needs, strict=True)])
+def _needed(gradients: tuple[Tensor, ...], of: Any, needs: Any) -> tuple[Tensor | None, ...]:
+    return tuple([_like(g, x) if need else None for g, x, need in zip(gradients, of, needs, strict=True)])
 
 
 batch_norm = operation(
@@ -281,7 +294,10 @@ channel_norms = KernelFile("channel_norms.cu")
 TILE = 64
 """Channels of one row of a ``_last`` kernel, or up to eight times as many: they are neighbours in memory."""
 
-ACCEPTS = "floats of one dtype, at least one; weight and bias or neither; x and dy that are not contiguous are copied"
+ACCEPTS = (
+    "floats of one dtype, at least one; weight and bias or neither, which of 16-bit floats may be float32; what is not "
+    "contiguous is copied"
+)
 
 
 @functools.cache
@@ -295,7 +311,7 @@ def _fits(x: Any, weight: Any, bias: Any, *dy: Any) -> bool:
         return False
     if weight is None or bias is None:
         return weight is bias
-    return weight.dtype == bias.dtype == dtype and weight.flags.c_contiguous and bias.flags.c_contiguous
+    return all(a.dtype == dtype or a.dtype == accumulator(dtype) for a in (weight, bias))
 
 
 def _sizes(x: Any) -> tuple[int, int, int]:
@@ -313,13 +329,19 @@ def _parameter(activation: Activation) -> float:
     return activation.default or 0.0
 
 
+def _parameters(dw: Any, db: Any, weight: Any, bias: Any, needs: Any) -> tuple[Any, Any]:
+    """The gradients of weight and bias that are wanted, in their dtypes."""
+    return _like(dw, weight) if needs[1] else None, _like(db, bias) if needs[2] else None
+
+
 @batch_norm_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, weight: Any, bias: Any, eps: float, activation: Activation = identity) -> Any:
     if not _fits(x, weight, bias):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    x, y = contiguous(x), empty(x.shape, x.dtype, like=x)
-    stats = empty((4, channels), accumulator(x.dtype), like=x)
+    high = accumulator(x.dtype)
+    x, weight, bias = contiguous(x), contiguous(weight, high), contiguous(bias, high)
+    y, stats = empty(x.shape, x.dtype, like=x), empty((4, channels), high, like=x)
     c, p = _constants(activation), _parameter(activation)
     if inner == 1:
         tile = _tile(channels)
@@ -341,22 +363,22 @@ def _(
     if not _fits(x, weight, bias, dy):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    dy, x = contiguous(dy), contiguous(x)
+    dy, x, w, b = contiguous(dy), contiguous(x), contiguous(weight, stats.dtype), contiguous(bias, stats.dtype)
     dx = empty(x.shape, x.dtype, like=x) if needs[0] else None
-    dw, db = (empty((channels,), x.dtype, like=x) for _ in range(2))
+    dw, db = (empty((channels,), stats.dtype, like=x) for _ in range(2))
     c, p, share = _constants(activation), _parameter(activation), 0.0 if fixed else 1 / (n * inner)
     if inner == 1:
         work, tile = empty((2, channels), stats.dtype, like=x), _tile(channels)
         ran = channel_norms(
             "batch_norm_backward_last", x, -(-channels // tile), tile,
-            dy, x, weight, bias, stats, work, dx, dw, db, share, p, n, channels, tile, constants=c,
+            dy, x, w, b, stats, work, dx, dw, db, share, p, n, channels, tile, constants=c,
         )  # fmt: skip
     else:
         ran = channel_norms(
             "batch_norm_backward", x, channels, inner,
-            dy, x, weight, bias, stats, dx, dw, db, share, p, n, channels, inner, constants=c,
+            dy, x, w, b, stats, dx, dw, db, share, p, n, channels, inner, constants=c,
         )  # fmt: skip
-    return (dx, dw if needs[1] else None, db if needs[2] else None) if ran else NotImplemented
+    return (dx, *_parameters(dw, db, weight, bias, needs)) if ran else NotImplemented
 
 
 @fixed_norm_forward.kernel(accepts=ACCEPTS)
@@ -364,7 +386,8 @@ def _(x: Any, weight: Any, bias: Any, stats: Any, activation: Activation = ident
     if not _fits(x, weight, bias):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    x, y = contiguous(x), empty(x.shape, x.dtype, like=x)
+    x, weight, bias = contiguous(x), contiguous(weight, stats.dtype), contiguous(bias, stats.dtype)
+    y = empty(x.shape, x.dtype, like=x)
     c, p = _constants(activation), _parameter(activation)
     if inner == 1:
         ran = channel_norms(
@@ -383,9 +406,10 @@ def _(x: Any, weight: Any, bias: Any, groups: int, eps: float, activation: Activ
     if not _fits(x, weight, bias):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    x, y = contiguous(x), empty(x.shape, x.dtype, like=x)
+    high = accumulator(x.dtype)
+    x, weight, bias = contiguous(x), contiguous(weight, high), contiguous(bias, high)
     rows, size = n * groups, channels // groups
-    stats = empty((4, rows), accumulator(x.dtype), like=x)
+    y, stats = empty(x.shape, x.dtype, like=x), empty((4, rows), high, like=x)
     ran = channel_norms(
         "group_norm_forward", x, rows, size * inner,
         x, weight, bias, y, stats, eps, _parameter(activation), rows, groups, size, inner, constants=_constants(activation),
@@ -400,18 +424,18 @@ def _(
     if not _fits(x, weight, bias, dy):
         return NotImplemented
     n, channels, inner = _sizes(x)
-    dy, x = contiguous(dy), contiguous(x)
+    dy, x, w, b = contiguous(dy), contiguous(x), contiguous(weight, stats.dtype), contiguous(bias, stats.dtype)
     rows, size = n * groups, channels // groups
     dx = empty(x.shape, x.dtype, like=x) if needs[0] else None
     sums = empty((2, n, channels), stats.dtype, like=x) if needs[1] or needs[2] else None
     c, p = _constants(activation), _parameter(activation)
     if not channel_norms(
         "group_norm_backward", x, rows, size * inner,
-        dy, x, weight, bias, stats, dx, sums, p, rows, groups, size, inner, constants=c,
+        dy, x, w, b, stats, dx, sums, p, rows, groups, size, inner, constants=c,
     ):  # fmt: skip
         return NotImplemented
     if sums is None:
         return dx, None, None
-    dw, db = (empty((channels,), x.dtype, like=x) for _ in range(2))
+    dw, db = (empty((channels,), stats.dtype, like=x) for _ in range(2))
     channel_norms("group_norm_sums", x, channels, n, sums, dw, db, n, channels, constants=c)
-    return dx, dw if needs[1] else None, db if needs[2] else None
+    return dx, *_parameters(dw, db, weight, bias, needs)

@@ -21,7 +21,7 @@ import math
 from typing import Any
 
 from ..autograd import Operation, Tensor, operation
-from ..backend import accumulator, array_function, array_module, contiguous, is_float
+from ..backend import accumulator, array_function, array_module, contiguous, device_of, is_float
 from . import conv_tensor
 from . import convolution_kernels as kernels
 from .casts import astype_forward
@@ -190,6 +190,15 @@ def pulled(dy: Tensor, z: Tensor, b: Any, activation: Activation, needed: bool) 
 def conv_bias_act_forward(x: Any, w: Any, b: Any, window: Window, activation: Activation) -> tuple[Any, Any]:
     """``(y, z)``: y = act(conv(x, w) + b), and the pre-activation where the gradient needs it (else None)."""
     return finished(conv_forward(x, w, window), b, activation)
+
+
+@conv_bias_act_forward.kernel(
+    accepts="float32 and float64 of one dtype on the CPU, where nothing is empty and convolution_table.py takes the panels; "
+    "copied where not contiguous"
+)
+def _(x: Any, w: Any, b: Any, window: Window, activation: Activation) -> Any:
+    same = kernels.fits(x, w) and device_of(x) == "cpu" and (b is None or b.dtype == x.dtype)
+    return kernels.finished(x, w, b, window, activation) if same else NotImplemented
 
 
 @array_function

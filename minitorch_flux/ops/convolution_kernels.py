@@ -16,14 +16,15 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from ..backend import array_module, contiguous, device_of, empty
+from ..backend import array_module, contiguous, device_of, empty, workspace_limit
 from ..readings import KernelFile
-from . import blocked_convolution, image_columns, winograd, winograd_tiles
+from . import blocked_convolution, image_columns, panel_convolution, winograd, winograd_tiles
 from .bounds import bounded
 from .convolution_table import algorithm_for
 from .depthwise import depthwise_data, depthwise_filter, depthwise_forward, suits
 from .geometry import Window
 from .im2col import Sizes, columns, numbers, three
+from .nonlinearities import Activation
 
 convolution = KernelFile("convolution.cu")
 
@@ -260,6 +261,7 @@ ALGORITHMS: dict[str, tuple[Any, ...]] = {
     "winograd_tiles": (winograd_tiles.forward, winograd_tiles.data, winograd_tiles.filter),
     "winograd": (winograd.forward, winograd.data, winograd.filter),
     "blocked": (blocked_convolution.forward, blocked_convolution.data, blocked_convolution.filter),
+    "panels": (panel_convolution.forward, panel_convolution.data, panel_convolution.filter),
     "direct": (_direct, _direct_data, _direct_filter),
     "pointwise": (_pointwise, _pointwise_data),
     "image_columns": (image_columns.forward, image_columns.data, image_columns.filter),
@@ -278,6 +280,18 @@ def forward(x: Any, w: Any, window: Window) -> Any:
     o = w.shape[0] // window.groups
     name = algorithm_for("forward", window, x.dtype.name, x.shape[0], w.shape[1], o, sizes, out, device_of(x) == "cpu")
     return bounded(ALGORITHMS, name, "forward", x, w, window, out)
+
+
+def finished(x: Any, w: Any, b: Any, window: Window, activation: Activation) -> Any:
+    """``conv_bias_act_forward`` where an algorithm ends in a bias and an activation by itself: one pass over y less."""
+    sizes = tuple(x.shape[2:])
+    window = window.at(sizes)
+    out, o = window.output_size(sizes), w.shape[0] // window.groups
+    if workspace_limit() is not None or _seen(window, sizes, w.shape[1]):
+        return NotImplemented
+    if algorithm_for("forward", window, x.dtype.name, x.shape[0], w.shape[1], o, sizes, out, True) != "panels":
+        return NotImplemented
+    return panel_convolution.finished(contiguous(x), contiguous(w), contiguous(b), window, activation, out)
 
 
 def data(y: Any, w: Any, window: Window, sizes: Sizes) -> Any:

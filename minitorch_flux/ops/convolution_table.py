@@ -8,6 +8,7 @@ algorithm that can compute them and against PyTorch, and says where the table wa
     winograd_tiles  kernels/winograd_tiles.cu: 3x3 with stride 1 in a quarter of the products, a few tiles at a time (CPU)
     winograd        kernels/winograd.cu: the same in passes over the batch, with products of BLAS (GPU)
     blocked         kernels/blocked_convolution.cu: channels in the lanes, for any kernel and stride (CPU, one or two axes)
+    panels          kernels/panel_convolution.cu: pixels in the lanes, columns a cache's worth at a time (CPU, one or two axes)
     direct          kernels/convolution.cu: output pixels in the lanes, few channels in registers
     pointwise       a 1x1 window that visits every pixel is a product of matrices as it is
     image_columns   kernels/image_columns.cu and BLAS: columns of all images at once
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from . import depthwise
+from . import depthwise, panel_convolution
 from .geometry import Window
 from .im2col import Sizes
 
@@ -101,6 +102,7 @@ POSSIBLE: dict[str, Callable[[Case], bool]] = {
     "winograd_tiles": lambda c: c.cpu and _winograd(c),
     "winograd": _winograd,
     "blocked": lambda c: c.cpu and c.window.ndim < 3,
+    "panels": lambda c: c.cpu and panel_convolution.fits(c.window, c.passing),
     "direct": _direct,
     "pointwise": lambda c: c.passing != "filter" and c.window.pointwise(),
     "image_columns": lambda c: True,
@@ -142,11 +144,32 @@ def _blocked(c: Case) -> Cost:
     return Cost(c.products / made * _up(made), numbers, c.window.groups * c.taps * read * _up(made, 32))
 
 
+def _panels(c: Case) -> Cost:
+    """What is copied to panels is counted in whole registers, which end with a line and with a panel."""
+    unit, pixels, terms = c.window.pointwise(), c.planes * math.prod(c.result), c.inputs * c.taps
+    rows = c.outputs if c.passing == "forward" else terms
+    products = c.products / rows * (rows // 8 * 8 + max(rows % 8, 4 * (rows % 8 > 0)))  # a few sums wait for each other
+    line = c.result[-1]
+    copies = 0.5 if unit or c.passing == "data" else LANES * (-(-line // LANES) / line + 1 / panel_convolution.PANEL)
+    if not c.window.unit_stride():
+        copies *= 1.5
+    moved = c.planes * (c.read[0] * c.read[1] + c.made[0] * c.made[1])
+    if c.passing == "filter":
+        turned = 5 * pixels * c.outputs
+        return Cost(products / c.outputs * _up(c.outputs), 0 if unit else pixels * terms * copies, moved + turned, 0)
+    copied = pixels * (c.outputs if c.passing == "data" else terms) * copies
+    if c.passing == "data" and not unit:
+        copied += 4 * pixels * terms  # one by one, to every so many
+    return Cost(products, copied, moved, pixels / panel_convolution.PANEL * -(-rows // 8))
+
+
 def _direct_cost(c: Case) -> Cost:
     (read, seen), (made, pixels) = c.read, c.made
     if c.taps == 1 and not c.window.unit_stride():
         return Cost(math.inf)  # most of the pixels that a lane reads are left out
     few = max(made, 4) / made  # sums that wait for each other
+    if c.taps == 1 and c.passing == "filter":
+        few *= 2  # nothing that is loaded serves another tap
     return Cost(c.products / c.line * _up(c.line) * few, c.planes * (seen * read + pixels * made))
 
 
@@ -170,8 +193,9 @@ def _pointwise(c: Case) -> Cost:
 COSTS: dict[str, tuple[Callable[[Case], Cost], Cost]] = {
     "winograd_tiles": (_winograd_tiles, Cost(0.020, 0.20, 0.22, 14e3)),
     "blocked": (_blocked, Cost(0.0193, 0.27, 0.38)),
+    "panels": (_panels, Cost(0.0178, 0.28, 0.12, 35)),
     "direct": (_direct_cost, Cost(0.0217, 0.17)),
-    "pointwise": (_pointwise, Cost(0.022, 0.05, 0, 500)),
+    "pointwise": (_pointwise, Cost(0.022, 0.15, 0, 500)),
     "image_columns": (_columns, Cost(0.0235, 0.27, 0.85)),
     "columns": (_columns, Cost(0.025, 0.36, 0.23, 700)),
 }

@@ -11,7 +11,8 @@ x holds the logits of C classes along one axis; an observation is one position a
     "sum"   sum l
     "mean"  sum l / N for N observations; with class weights sum l / sum(w t): the weighted mean
 
-The gradient is a by-product of the loss: it is formed in the same pass, scaled, and is all that the tape keeps.
+The gradient is a by-product of the loss: it is formed in the same pass, scaled, and is all that the tape keeps. Both are
+float32 for logits of 16 bits: the gradient is rounded when it is multiplied by the one that comes in, a loss scale perhaps.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from ..autograd import Tensor, operation
 from ..backend import accumulator, array_function, array_module, contiguous, empty, is_float, is_outline, is_unseen
 from ..readings import KernelFile
+from .casts import astype_forward
 from .elementwise import either
 from .softmaxes import shifted, softmax, tiles
 
@@ -77,7 +79,8 @@ def _scale(target: Any, weight: Any, shape: Any, axis: int, agg: str) -> float:
 def logitcrossentropy_forward(
     x: Any, target: Any, weight: Any, axis: int, label_smoothing: float = 0.0, agg: str = "mean"
 ) -> tuple[Any, Any]:
-    """``(loss, slope)``: the loss, and its gradient with respect to ``x`` (of every observation for ``"none"``).
+    """``(loss, slope)``: the loss, and its gradient with respect to ``x`` (of every observation for ``"none"``), both float32
+    for ``x`` of 16 bits.
 
     ``target``: class indices (``x.shape`` without ``axis``), or probabilities of the shape of ``x``; ``weight``: (C,)
     or None. Raises IndexError, naming the index, when one is not a class.
@@ -94,22 +97,24 @@ def logitcrossentropy_forward(
     losses = (total * xp.log(s)).squeeze(axis) - fit
     slope = scale * (xp.exp(z) / s * total - q)
     loss = losses if agg == "none" else losses.sum() * scale
-    return loss.astype(x.dtype, copy=False), slope.astype(x.dtype, copy=False)
+    return loss.astype(dtype, copy=False), slope.astype(dtype, copy=False)
 
 
-def logitcrossentropy_backward(dy: Any, slope: Any, axis: int, agg: str) -> Any:
+def logitcrossentropy_backward(dy: Any, slope: Any, x_dtype: Any, axis: int, agg: str) -> Any:
     """dy slope, with ``dy`` a number, or one per observation for ``"none"``."""
-    return either.multiply(slope, array_module(dy).expand_dims(dy, axis) if agg == "none" else dy), None, None
+    dx = either.multiply(slope, array_module(dy).expand_dims(dy, axis) if agg == "none" else dy)
+    return astype_forward(dx, x_dtype), None, None
 
 
 def _rule(
     dy: Tensor, x: Tensor, target: Any, weight: Any, axis: int, label_smoothing: float, agg: str
 ) -> tuple[Tensor, None, None]:
     target, weight = target.data, None if weight is None else weight.data
+    short, x = x.dtype, x.astype(accumulator(x.dtype))
     q = _shares(target, weight, x.shape, axis, label_smoothing, x.dtype) * _scale(target, weight, x.shape, axis, agg)
     if agg == "none":
         dy = dy.reshape(*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    return (softmax(x, axis) * q.sum(axis=axis, keepdims=True) - q) * dy, None, None
+    return ((softmax(x, axis) * q.sum(axis=axis, keepdims=True) - q) * dy).astype(short), None, None
 
 
 fused_logitcrossentropy = operation(
@@ -135,18 +140,18 @@ def _(
     if not is_float(dtype) or x.size == 0:
         return NotImplemented
     x, xp, width = contiguous(x), array_module(x), shape[axis]
-    acc = dtype if dtype.itemsize > 2 else accumulator(dtype)
+    acc = accumulator(dtype)
     labels = targets = None
     if target.ndim < x.ndim:
         labels = xp.ascontiguousarray(target, np.int64)
         if weight is not None:
             check_labels(labels, width)
     else:
-        targets = xp.ascontiguousarray(target, dtype)
+        targets = xp.ascontiguousarray(target, acc)
     scale = _scale(target, weight, shape, axis, agg)
     if weight is not None:
         weight = xp.ascontiguousarray(weight, acc)
-    slope = empty(shape, dtype, like=x)
+    slope = empty(shape, acc, like=x)
     losses = empty(shape[:axis] + shape[axis + 1 :], acc, like=x)
     rows, inner = losses.size, math.prod(shape[axis + 1 :])
     inputs = (x, labels, targets, weight, slope, losses)
@@ -166,5 +171,4 @@ def _(
     # A label that is no class gives NaN; on a GPU this look waits for it.
     if labels is not None and not is_outline(total) and not is_unseen(total) and total != total:
         check_labels(labels, width)
-    loss = losses if agg == "none" else total
-    return (loss if acc is dtype else loss.astype(dtype)), slope
+    return losses if agg == "none" else total, slope

@@ -80,7 +80,7 @@ extremes = KernelFile("extremes.cu")
 
 FEW = 1 << 14
 """Of fewer elements NumPy finds the extremes as quickly."""
-SHORT = 16
+SHORT = 4
 """In shorter rows, too."""
 TILE = 512  # columns of a row of the kernels
 PART = 8192  # elements that one row looks through, where there are few rows

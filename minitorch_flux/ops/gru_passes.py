@@ -2,7 +2,7 @@
 
 Gates lie side by side in the order r, z, n. Residuals: ``states`` (T + 1, N, H) and ``gates`` (T, N, 4H) after their
 nonlinearities, the fourth of which is what r is multiplied with: h W_hn^T + b_hn for ``form="gru"``, and r h for
-``form="gruv3"``.
+``form="gruv3"``; in 16 bits where the outputs are.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import array_function, array_module, contiguous, empty
+from .dense import dense_weights
 from .nonlinearities import bias_backward
 from .time_steps import (
     ACCEPTS,
     after,
+    as_team,
     before,
     computed,
     fits,
     flat,
     gradient_of_state,
     in_order,
+    kept,
     last,
     only,
     outputs,
@@ -60,8 +63,9 @@ def gru_forward(
             here = mask[t][:, None]
             h_next, gates[t] = xp.where(here, h_next, h), xp.where(here, gates[t], 0)
         after(states, reverse)[t] = h = h_next
-    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     end = last(states, reverse).astype(dtype, copy=False)
+    states, gates = kept(dtype, states, gates if keep else None)
+    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     return (y, end, states, gates) if keep else (y, end, None, None)
 
 
@@ -71,7 +75,7 @@ def gru_backward(
 ) -> tuple[Any, ...]:
     """``(dgx, dw, db, dh0)``; ``dy`` are the gradients of y and h_last, None where there is none."""
     xp = array_module(gates)
-    w = w.astype(gates.dtype, copy=False)
+    w, states, gates = computed(w, states, gates)
     steps, size = gates.shape[0], w.shape[1]
     shape = (*gates.shape[:2], 3 * size)
     dgx = empty(shape, gates.dtype, like=gates)
@@ -114,13 +118,12 @@ def _gradients(dgx: Any, dgh: Any, dh: Any, states: Any, gates: Any, reverse: bo
     xp, size = array_module(dgx), states.shape[-1]
     dw = None
     if needs[1]:
-        dw = empty((3 * size, size), dgx.dtype, like=dgx)
-        hidden, both, new = flat(before(states, reverse)), slice(2 * size), slice(2 * size, 3 * size)
+        hidden = flat(before(states, reverse))
         if form == "gru":
-            xp.matmul(flat(dgh).T, hidden, out=dw)
+            dw = dense_weights(flat(dgh), hidden)
         else:
-            xp.matmul(flat(dgx)[:, both].T, hidden, out=dw[both])
-            xp.matmul(flat(dgx)[:, new].T, flat(gates)[:, 3 * size :], out=dw[new])
+            both, new = flat(dgx)[:, : 2 * size], flat(dgx)[:, 2 * size :]
+            dw = xp.concatenate((dense_weights(both, hidden), dense_weights(new, flat(gates)[:, 3 * size :])))
     return dgx if needs[0] else None, dw, bias_backward(flat(dgh), 1) if needs[2] else None, dh if needs[3] else None
 
 
@@ -148,8 +151,9 @@ def _(gx: Any, w: Any, b: Any, h0: Any, mask: Any, reverse: bool, form: str, kee
     if form == "gruv3" or walks(gx, w):
         weights, new = _both_packed(w, form, turned=True)
         ran = weights is not None and recurrences(
-            "gru_sequence", gx, n, 4 * width, gx, weights, new, b, states, gates, mask, steps, n, size, reverse, keep
-        )
+            "gru_sequence", gx, n, 4 * width, gx, weights, new, b, states, gates, mask, steps, n, size, reverse, keep,
+            as_team(gx, w),
+        )  # fmt: skip
     else:
         ran = True
         for t in in_order(steps, reverse):
@@ -157,18 +161,19 @@ def _(gx: Any, w: Any, b: Any, h0: Any, mask: Any, reverse: bool, form: str, kee
             z[:, :width] = before(states, reverse)[t] @ w.T
             ran = ran and recurrences(
                 "gru_sequence", gx, n, size, only(gx, t), None, None, b, states[t : t + 2], z, only(mask, t), 1, n, size,
-                reverse, keep,
+                reverse, keep, False,
             )  # fmt: skip
     if not ran:
         return NotImplemented
-    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     end = last(states, reverse).astype(dtype, copy=False)
+    states, gates = kept(dtype, states, gates if keep else None)
+    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     return (y, end, states, gates) if keep else (y, end, None, None)
 
 
 @gru_backward.kernel(accepts=ACCEPTS)
 def _(dy: Any, w: Any, states: Any, gates: Any, mask: Any, reverse: bool, form: str, needs: Any) -> Any:
-    w = w.astype(gates.dtype, copy=False)
+    w, states, gates = computed(w, states, gates)
     if not fits(gates, w) or (form == "gruv3" and not packs(gates, w)):
         return NotImplemented
     (steps, n, _), (width, size) = gates.shape, w.shape
@@ -180,14 +185,14 @@ def _(dy: Any, w: Any, states: Any, gates: Any, mask: Any, reverse: bool, form: 
         weights, new = _both_packed(w, form, turned=False)
         ran = weights is not None and recurrences(
             "gru_sequence_backward", gates, n, 4 * width, dys, weights, new, states, gates, mask, dgx, dgh, dh, steps, n,
-            size, reverse,
+            size, reverse, as_team(dgx, w),
         )  # fmt: skip
     else:
         ran = True
         for t in in_order(steps, not reverse):
             ran = ran and recurrences(
                 "gru_sequence_backward", gates, n, size, only(dys, t), None, None, states[t : t + 2], only(gates, t),
-                only(mask, t), only(dgx, t), only(dgh, t), dh, 1, n, size, reverse,
+                only(mask, t), only(dgx, t), only(dgh, t), dh, 1, n, size, reverse, False,
             )  # fmt: skip
             dh += dgh[t] @ w
     if not ran:

@@ -85,6 +85,8 @@ def take_backward(dy: Any, indices: Any, axis: int, shape: tuple[int, ...]) -> A
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     rows = dy.reshape(outer, indices.size, inner).swapaxes(0, 1).reshape(indices.size, outer * inner)
     sums = accumulate_rows(rows, indices.reshape(-1), shape[axis])
+    if axis == 0 and len(shape) == 2:  # of a table: no view, so that it can be the gradient as it is
+        return sums
     return sums.reshape(shape[axis], outer, inner).swapaxes(0, 1).reshape(shape)
 
 

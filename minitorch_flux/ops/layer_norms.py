@@ -11,8 +11,9 @@
                  y = h w                dx = scale (g - h mean(g h)),  dw = sum dy h
 
 x (..., *sizes), w and b (*sizes) or None; means over *sizes, sums over all other axes. 16-bit floats are computed in
-float32. x - m is formed as (x - x_0) - (m - x_0) with the first element x_0, which loses no digits however large the mean
-is, and makes it exactly 0 for equal numbers. Nothing is kept for the gradient but x and two numbers for each row.
+float32; w and b may be float32 then, too: y and dx have the dtype of x, dw and db that of w. x - m is formed as
+(x - x_0) - (m - x_0) with the first element x_0, which loses no digits however large the mean is, and makes it exactly 0
+for equal numbers. Nothing is kept for the gradient but x and two numbers for each row.
 Sources: Ba, Kiros, Hinton, "Layer normalization", 2016; Zhang, Sennrich, "Root mean square layer normalization", 2019.
 """
 
@@ -51,10 +52,10 @@ def _like(z: Any, x: Any) -> Any:
     return (z if z.dtype == x.dtype else z.astype(x.dtype)).reshape(x.shape)
 
 
-def _sum(z: Any, dy: Any, ndim: int) -> Any:
+def _sum(z: Any, dy: Any, weight: Any, ndim: int) -> Any:
     """The rows of ``z`` added up: the gradient of a parameter."""
-    s = z.sum(axis=0)
-    return (s if s.dtype == dy.dtype else s.astype(dy.dtype)).reshape(dy.shape[dy.ndim - ndim :])
+    s, dtype = z.sum(axis=0), (dy if weight is None else weight).dtype
+    return (s if s.dtype == dtype else s.astype(dtype)).reshape(dy.shape[dy.ndim - ndim :])
 
 
 def _scale(s: Any, eps: float, eps_inside: bool) -> Any:
@@ -95,8 +96,8 @@ def layer_norm_backward(
         slope = scale if eps_inside else xp.where(s == 0, 0, 1 / xp.where(s == 0, 1, s))
         h, g = c * scale, dz if weight is None else dz * weight.reshape(-1)
         dx = scale * (g - _mean(g) - c * slope * _mean(g * h))
-        dw = _sum(dz * h, dy, ndim) if needs[1] else None
-    return _like(dx, dy), dw, _sum(dz, dy, ndim) if needs[2] else None
+        dw = _sum(dz * h, dy, weight, ndim) if needs[1] else None
+    return _like(dx, dy), dw, _sum(dz, dy, weight, ndim) if needs[2] else None
 
 
 @array_function
@@ -116,7 +117,7 @@ def rms_norm_backward(dy: Any, x: Any, weight: Any, scale: Any, ndim: int, needs
     with _unwarned():
         h, g = _rows(x, ndim) * scale, dz if weight is None else dz * weight.reshape(-1)
         dx = scale * (g - h * _mean(g * h))
-        return _like(dx, dy), _sum(dz * h, dy, ndim) if needs[1] else None
+        return _like(dx, dy), _sum(dz * h, dy, weight, ndim) if needs[1] else None
 
 
 # -- the operations ----------------------------------------------------------------------------------------------------
@@ -135,15 +136,15 @@ def _layer_norm_rule(dy: Tensor, x: Any, weight: Any, ndim: int, eps: float, eps
         scale, slope = 1 / (where(flat, 0.0, s) + eps), where(flat, 0.0, 1 / s)
     h, g = c * scale, dz if weight is None else dz * as_tensor(weight).reshape(-1)
     dx = scale * (g - _mean(g) - c * slope * _mean(g * h))
-    dw = _sum(dz * h, dy, ndim) if needs[1] else None
-    return _like(dx, dy), dw, _sum(dz, dy, ndim) if needs[2] else None
+    dw = _sum(dz * h, dy, weight, ndim) if needs[1] else None
+    return _like(dx, dy), dw, _sum(dz, dy, weight, ndim) if needs[2] else None
 
 
 def _rms_norm_rule(dy: Tensor, x: Any, weight: Any, ndim: int, eps: float, needs: Any) -> Any:
     z, dz = _rows(as_tensor(x), ndim), _rows(dy, ndim)
     scale = 1 / sqrt(_mean(z * z) + eps)
     h, g = z * scale, dz if weight is None else dz * as_tensor(weight).reshape(-1)
-    return _like(scale * (g - h * _mean(g * h)), dy), _sum(dz * h, dy, ndim) if needs[1] else None
+    return _like(scale * (g - h * _mean(g * h)), dy), _sum(dz * h, dy, weight, ndim) if needs[1] else None
 
 
 _layer_norm = operation(
@@ -159,7 +160,8 @@ def layer_norm(
 
     ``weight`` and ``bias`` have the sizes of these axes, or are None. ``eps_inside=False`` divides by (std + eps) instead;
     the derivative of a standard deviation of 0 is 0 then. The variance is the biased one. Equal numbers give ``bias``.
-    Integers become float64. Raises ValueError that names both shapes where a parameter does not fit.
+    Integers become float64. A 16-bit ``x`` keeps its dtype beside a float32 ``weight`` (and ``bias``); other dtypes are
+    promoted. Raises ValueError that names both shapes where a parameter does not fit.
     """
     x, weight, bias = _given("layer_norm", x, ndim, weight=weight, bias=bias)
     return _layer_norm(x, weight, bias, ndim=ndim, eps=float(eps), eps_inside=bool(eps_inside))
@@ -177,7 +179,7 @@ def rms_norm(x: Any, weight: Any = None, *, ndim: int = 1, eps: float | None = N
 
 
 def _given(name: str, x: Any, ndim: int, **parameters: Any) -> list[Any]:
-    """The input and the parameters as tensors of one dtype; raises where their shapes do not fit."""
+    """The input and the parameters as tensors of one dtype, or 16-bit floats and float32; raises where shapes do not fit."""
     x = as_tensor(x)
     if not is_float(x.dtype):
         x = x.astype(np.float64)
@@ -196,6 +198,9 @@ def _given(name: str, x: Any, ndim: int, **parameters: Any) -> list[Any]:
     dtypes = {t.data.dtype for t in tensors if t is not None}
     if len(dtypes) == 1:
         return tensors
+    high = accumulator(x.dtype)
+    if tensors[1] is not None and dtypes <= {x.data.dtype, high}:
+        return [x, *(t if t is None or t.dtype == high else t.astype(high) for t in tensors[1:])]
     dtype = np.result_type(*dtypes)
     return [t if t is None or t.dtype == dtype else t.astype(dtype) for t in tensors]
 
@@ -204,11 +209,17 @@ def _given(name: str, x: Any, ndim: int, **parameters: Any) -> list[Any]:
 
 layer_norms = KernelFile("layer_norms.cu")
 
-ACCEPTS = "floats of one dtype, at least one element, no bias without a weight; x and dy that are not contiguous are copied"
+ACCEPTS = (
+    "floats of one dtype, at least one element, no bias without a weight; weight and bias of 16-bit floats may be float32; "
+    "x and dy that are not contiguous are copied"
+)
 
 
-def _fits(x: Any, *others: Any) -> bool:
-    return x.size > 0 and is_float(x.dtype) and all(a is None or a.dtype == x.dtype for a in others)
+def _fits(x: Any, weight: Any, bias: Any = None) -> bool:
+    dtype = x.dtype
+    if x.size == 0 or not is_float(dtype):
+        return False
+    return all(a is None or a.dtype == dtype or a.dtype == accumulator(dtype) for a in (weight, bias))
 
 
 def _sizes(x: Any, ndim: int) -> tuple[int, int]:
@@ -226,9 +237,9 @@ def chunks(rows: int) -> tuple[int, int]:
 def _(x: Any, weight: Any, bias: Any, ndim: int, eps: float, eps_inside: bool) -> Any:
     if not _fits(x, weight, bias) or (weight is None and bias is not None):
         return NotImplemented
-    x, weight, bias = contiguous(x), contiguous(weight), contiguous(bias)
-    rows, width = _sizes(x, ndim)
     high = accumulator(x.dtype)
+    x, weight, bias = contiguous(x), contiguous(weight, high), contiguous(bias, high)
+    rows, width = _sizes(x, ndim)
     y, shift, s = empty(x.shape, x.dtype, like=x), empty((rows, 1), high, like=x), empty((rows, 1), high, like=x)
     ran = layer_norms(
         "layer_norm_forward", x, rows, width, x, weight, bias, y, shift, s, rows, width, eps, eps_inside
@@ -240,45 +251,46 @@ def _(x: Any, weight: Any, bias: Any, ndim: int, eps: float, eps_inside: bool) -
 def _(
     dy: Any, x: Any, weight: Any, shift: Any, s: Any, ndim: int, eps: float, eps_inside: bool, needs: Any
 ) -> Any:
-    if not _fits(dy, x, weight) or (weight is None and needs[2]):
+    if dy.dtype != x.dtype or not _fits(x, weight) or (weight is None and needs[2]):
         return NotImplemented
-    dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
+    dy, x, wide = contiguous(dy), contiguous(x), contiguous(weight, s.dtype)
     rows, width = _sizes(x, ndim)
     parts, chunk = chunks(rows)
     dx = empty(x.shape, x.dtype, like=x)
     work = empty((parts, 2, width), accumulator(x.dtype), like=x) if needs[1] or needs[2] else None
     ran = layer_norms(
-        "layer_norm_backward", x, parts, width, dy, x, weight, shift, s, dx, work, rows, width, chunk, eps, eps_inside
+        "layer_norm_backward", x, parts, width, dy, x, wide, shift, s, dx, work, rows, width, chunk, eps, eps_inside
     )
     if not ran:
         return NotImplemented
     if work is None:
         return dx, None, None
     sums = work.sum(axis=0)
-    return dx, *(_sum(sums[i : i + 1], dy, ndim) if needs[i + 1] else None for i in (0, 1))
+    return dx, *(_sum(sums[i : i + 1], dy, weight, ndim) if needs[i + 1] else None for i in (0, 1))
 
 
 @rms_norm_forward.kernel(accepts=ACCEPTS)
 def _(x: Any, weight: Any, ndim: int, eps: float) -> Any:
     if not _fits(x, weight):
         return NotImplemented
-    x, weight = contiguous(x), contiguous(weight)
+    high = accumulator(x.dtype)
+    x, weight = contiguous(x), contiguous(weight, high)
     rows, width = _sizes(x, ndim)
-    y, scale = empty(x.shape, x.dtype, like=x), empty((rows, 1), accumulator(x.dtype), like=x)
+    y, scale = empty(x.shape, x.dtype, like=x), empty((rows, 1), high, like=x)
     ran = layer_norms("rms_norm_forward", x, rows, width, x, weight, y, scale, rows, width, eps)
     return (y, scale) if ran else NotImplemented
 
 
 @rms_norm_backward.kernel(accepts=ACCEPTS)
 def _(dy: Any, x: Any, weight: Any, scale: Any, ndim: int, needs: Any) -> Any:
-    if not _fits(dy, x, weight):
+    if dy.dtype != x.dtype or not _fits(x, weight):
         return NotImplemented
-    dy, x, weight = contiguous(dy), contiguous(x), contiguous(weight)
+    dy, x, wide = contiguous(dy), contiguous(x), contiguous(weight, scale.dtype)
     rows, width = _sizes(x, ndim)
     parts, chunk = chunks(rows)
     dx = empty(x.shape, x.dtype, like=x)
     work = empty((parts, width), accumulator(x.dtype), like=x) if needs[1] else None
-    ran = layer_norms("rms_norm_backward", x, parts, width, dy, x, weight, scale, dx, work, rows, width, chunk)
+    ran = layer_norms("rms_norm_backward", x, parts, width, dy, x, wide, scale, dx, work, rows, width, chunk)
     if not ran:
         return NotImplemented
-    return dx, None if work is None else _sum(work, dy, ndim)
+    return dx, None if work is None else _sum(work, dy, weight, ndim)

@@ -2,7 +2,7 @@
 
 The input is gx, or x with w_in and b, so that gx = x w_in^T + b never lies in memory; w_in is None in the first case.
 Gates lie side by side in the order i, f, g, o. Residuals: ``states`` and ``cells`` (T + 1, N, H), and ``gates``
-(T, N, 4H) after their nonlinearities.
+(T, N, 4H) after their nonlinearities, in 16 bits where the outputs are.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import array_function, array_module, contiguous, empty
-from .dense import dense_backward
+from .dense import dense_backward, dense_forward, dense_weights
 from .nonlinearities import identity
 from .time_steps import (
     ACCEPTS,
     after,
+    as_team,
     before,
     computed,
     fits,
     flat,
     gradient_of_state,
     in_order,
+    kept,
     last,
     only,
     outputs,
@@ -57,18 +59,15 @@ def lstm_forward(
             c_next, h_next, z = xp.where(here, c_next, c), xp.where(here, h_next, h), xp.where(here, z, 0)
         h, c = h_next, c_next
         after(states, reverse)[t], after(cells, reverse)[t], gates[t] = h, c, z
+    ends = tuple([last(a, reverse).astype(dtype, copy=False) for a in (states, cells)])
+    states, gates, cells = kept(dtype, states, gates, cells)
     y = outputs(states, mask, reverse).astype(dtype, copy=False)
-    ends = (a.astype(dtype, copy=False) for a in (last(states, reverse), last(cells, reverse)))
     return (y, *ends, states, gates, cells) if keep else (y, *ends, None, None, None)
 
 
 def _input_part(x: Any, w_in: Any, b: Any) -> Any:
     """gx = x w_in^T + b."""
-    gx = empty((*x.shape[:2], w_in.shape[0]), x.dtype, like=x)
-    array_module(x).matmul(flat(x), w_in.T, out=flat(gx))
-    if b is not None:
-        gx += b
-    return gx
+    return dense_forward(flat(x), w_in, b)[0].reshape(*x.shape[:2], w_in.shape[0])
 
 
 def _dtype(x: Any, w_in: Any) -> Any:
@@ -82,7 +81,7 @@ def lstm_backward(
 ) -> tuple[Any, ...]:
     """``(dx, dw_in, db, dw, dh0, dc0)``; ``dy`` are the gradients of y, h_last and c_last, None where there is none."""
     xp = array_module(gates)
-    w = w.astype(gates.dtype, copy=False)
+    w, states, gates, cells = computed(w, states, gates, cells)
     steps, size = gates.shape[0], w.shape[1]
     dgx = empty(gates.shape, gates.dtype, like=gates)
     dh, dc = (gradient_of_state(d, states[0]) for d in dy[1:])
@@ -126,8 +125,7 @@ def _gradients(
         later, dw_in, db = dense_backward(dgx, x, w_in, None, None, identity, missing)
         dx = later if dx is None else dx
     if needs[3]:
-        dw = empty((dgx.shape[2], states.shape[2]), dgx.dtype, like=dgx)
-        array_module(dgx).matmul(flat(dgx).T, flat(before(states, reverse)), out=dw)
+        dw = dense_weights(flat(dgx), flat(before(states, reverse)))
     return dx if needs[0] else None, dw_in, db, dw, dh if needs[4] else None, dc if needs[5] else None
 
 
@@ -155,7 +153,7 @@ def _(x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: b
         weights = packed(w, turned=True)
         ran = weights is not None and recurrences(
             "lstm_sequence", x, n, 4 * width, x, weights_in, b, weights, states, cells, gates, mask, steps, n, features,
-            size, reverse, keep,
+            size, reverse, keep, as_team(x, w),
         )  # fmt: skip
     else:
         ran = True
@@ -164,13 +162,14 @@ def _(x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: b
             array_module(x).matmul(before(states, reverse)[t], w.T, out=z)
             ran = ran and recurrences(
                 "lstm_sequence", x, n, size, only(x, t), None, None, None, states[t : t + 2], c, z, only(mask, t), 1, n,
-                features, size, reverse, keep,
+                features, size, reverse, keep, False,
             )  # fmt: skip
     if not ran:
         return NotImplemented
-    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     c_last = last(cells, reverse) if keep else cells
     ends = (last(states, reverse).astype(dtype, copy=False), c_last.astype(dtype, copy=False))
+    states, gates, cells = kept(dtype, states, *((gates, cells) if keep else (None, None)))
+    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     return (y, *ends, states, gates, cells) if keep else (y, *ends, None, None, None)
 
 
@@ -178,7 +177,7 @@ def _(x: Any, w_in: Any, b: Any, w: Any, h0: Any, c0: Any, mask: Any, reverse: b
 def _(
     dy: Any, x: Any, w_in: Any, w: Any, states: Any, gates: Any, cells: Any, mask: Any, reverse: bool, needs: Any
 ) -> Any:
-    w = w.astype(gates.dtype, copy=False)
+    w, states, gates, cells = computed(w, states, gates, cells)
     if not fits(gates, w) or not x.size:
         return NotImplemented
     (steps, n, width), size, features = gates.shape, w.shape[1], x.shape[2]
@@ -193,14 +192,14 @@ def _(
         weights = packed(w, turned=False)
         ran = weights is not None and recurrences(
             "lstm_sequence_backward", gates, n, 4 * width, dys, weights_in, weights, cells, gates, mask, dx, dgx, dh, dc,
-            steps, n, features, size, reverse,
+            steps, n, features, size, reverse, as_team(gates, w),
         )  # fmt: skip
     else:
         ran = True
         for t in in_order(steps, not reverse):
             ran = ran and recurrences(
                 "lstm_sequence_backward", gates, n, size, only(dys, t), None, None, cells[t : t + 2], only(gates, t),
-                only(mask, t), None, only(dgx, t), dh, dc, 1, n, features, size, reverse,
+                only(mask, t), None, only(dgx, t), dh, dc, 1, n, features, size, reverse, False,
             )  # fmt: skip
             dh += dgx[t] @ w
     return _gradients(dx, dgx, dh, dc, x, w_in, states, mask, reverse, needs) if ran else NotImplemented

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import Tensor
+from ..foreign_attributes import TENSOR, attach
 from ..spelling import KEYWORDS, check_keywords
 from . import (
     arithmetic,
@@ -134,6 +135,7 @@ def _attach() -> None:
     for name, f in BINARY.items():
         setattr(Tensor, f"__{name}__", lambda self, other, f=f: f(self, other))
         setattr(Tensor, f"__r{name}__", lambda self, other, f=f: f(other, self))
+    attach(Tensor, TENSOR)
 
 
 _attach()

@@ -64,6 +64,12 @@ def max_pool_forward(x: Any, window: Window) -> tuple[Any, Any]:
 
 
 @array_function
+def max_pool_values(x: Any, window: Window) -> Any:
+    """The maximum of every window alone."""
+    return max_pool_forward(x, window)[0]
+
+
+@array_function
 def max_pool_backward(dy: Any, arg: Any, window: Window, sizes: Sizes) -> Any:
     """dx (N, C, *sizes): every dy at the place of its maximum."""
     window = window.at(sizes)
@@ -138,7 +144,7 @@ def mean_pool_backward(dy: Any, window: Window, count_include_pad: bool, sizes: 
 pooling = KernelFile("pooling.cu")
 
 WIDEST = 16  # longest window line, and longest stride along it, that is unrolled
-ROW = 64  # pixels that one row of the kernels computes, or a little more
+ROW = 256  # pixels that one row of the kernels computes, or a little more
 
 
 def fits(x: Any, window: Window) -> bool:
@@ -153,8 +159,8 @@ def launch(
     """Launch a kernel over the lines of the output (backward: of the input); ``more``: what it takes after the geometry."""
     (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = (three(v, 1) for v in (window.kernel, window.stride, window.dilation))
     width = sizes[-1] if backward else out[-1]
-    planes, lines = x.shape[0] * x.shape[1], -(-ROW // max(width, 1))
     d, h, _ = three(sizes if backward else out, 1)
+    planes, lines = x.shape[0] * x.shape[1], min(-(-ROW // max(width, 1)), max(h, 1))
     return pooling(
         name, x, planes * d * -(-h // lines), width, *arrays, planes, *three(sizes, 1), *three(out, 1), kd, kh, sd, sh, dd,
         dh, *three(window.lo, 0), lines, *more, constants={"KW": kw, "SW": sw, "DW": dw},
@@ -173,6 +179,16 @@ def _(x: Any, window: Window) -> Any:
     y = empty((*x.shape[:2], *out), x.dtype, like=x)
     arg = empty(y.shape, np.int32, like=x)
     return (y, arg) if launch("max_pool_forward", x, (x, y, arg), window.at(sizes), sizes, out, False) else NotImplemented
+
+
+@max_pool_values.kernel(accepts=ACCEPTS)
+def _(x: Any, window: Window) -> Any:
+    if not fits(x, window):
+        return NotImplemented
+    x, sizes = contiguous(x), x.shape[2:]
+    out = window.output_size(sizes)
+    y = empty((*x.shape[:2], *out), x.dtype, like=x)
+    return y if launch("max_pool_values", x, (x, y), window.at(sizes), sizes, out, False) else NotImplemented
 
 
 @max_pool_backward.kernel(accepts=ACCEPTS)
@@ -209,23 +225,37 @@ def _(dy: Any, window: Window, count_include_pad: bool, sizes: Sizes) -> Any:
 
 # -- the operations ----------------------------------------------------------------------------------------------------
 
+
+def _max_pool_kept(x: Any, window: Window, places: bool = True) -> tuple[Any, Any]:
+    """``(y, arg)``; of 16-bit floats the tape keeps 16 bits for each place, too. Without ``places`` arg, of which only a
+    gradient makes use, is None."""
+    if not places:
+        return max_pool_values(x, window), None
+    y, arg = max_pool_forward(x, window)
+    return y, arg.astype(np.int16) if x.dtype.itemsize == 2 and math.prod(x.shape[2:]) < 1 << 15 else arg
+
+
+def _spread(dy: Any, arg: Any, window: Window, sizes: Sizes) -> Any:
+    return max_pool_backward(dy, arg.astype(np.int32, copy=False), window, sizes)
+
+
 _max_pool: Operation = operation(
     "max_pool",
-    max_pool_forward,
+    _max_pool_kept,
     residuals=("arg",),
-    backward=lambda dy, arg, window, x_shape: max_pool_backward(dy, arg, window, x_shape[2:]),
+    backward=lambda dy, arg, window, x_shape: _spread(dy, arg, window, x_shape[2:]),
     rule=lambda dy, arg, window, x_shape: _max_pool_spread(dy, arg, window=window, sizes=x_shape[2:]),
 )
 _max_pool_spread: Operation = operation(
     "max_pool_spread",
-    max_pool_backward,
+    _spread,
     backward=lambda dy, arg: (max_pool_gather(dy, arg), None),
     rule=lambda dy, arg, window, sizes: (_max_pool_gather(dy, arg, window=window, sizes=sizes), None),
 )
 _max_pool_gather: Operation = operation(
     "max_pool_gather",
     lambda x, arg, window, sizes: max_pool_gather(x, arg),
-    backward=lambda dy, arg, window, sizes: (max_pool_backward(dy, arg, window, sizes), None),
+    backward=lambda dy, arg, window, sizes: (_spread(dy, arg, window, sizes), None),
     rule=lambda dy, arg, window, sizes: (_max_pool_spread(dy, arg, window=window, sizes=sizes), None),
 )
 _mean_pool: Operation = operation(
@@ -282,7 +312,7 @@ def maxpool(
     ``name``: in whose name errors speak.
     """
     x, w, batched = pool_window(name, x, k, stride, pad, dilation, ceil_mode)
-    y = _max_pool(x, window=w)
+    y = _max_pool(x, window=w, places=x.recorded)
     return y if batched else y.reshape(y.shape[1:])
 
 

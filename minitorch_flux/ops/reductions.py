@@ -262,6 +262,9 @@ def _(x: Any, axis: tuple[int, ...], keepdims: bool = False, dtype: Any = None) 
     if not ran:
         return NotImplemented
     partial = y.reshape(*sizes, *y.shape[1:])
-    added = [i for i, (added, _) in enumerate(runs[: len(sizes)]) if added] + [len(sizes)]
-    y = sum_forward(partial, tuple(added), dtype=dtype or x.dtype)
+    added = [i for i, (added, _) in enumerate(runs[: len(sizes)]) if added]
+    if added or partial.shape[len(sizes)] > 1:
+        y = sum_forward(partial, (*added, len(sizes)), dtype=dtype or x.dtype)
+    else:
+        y = partial.astype(dtype or x.dtype, copy=False)
     return y.reshape(kept(x.shape, axis) if keepdims else [n for i, n in enumerate(x.shape) if i not in axis])

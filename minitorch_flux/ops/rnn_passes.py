@@ -1,7 +1,7 @@
 """The passes of a plain recurrent layer through time (kernels: kernels/recurrences.cu; the mathematics: recurrences.py).
 
 Residuals: ``states`` (T + 1, N, H), and ``sums`` (T, N, H), what the activation is applied to, where its derivative is
-computed from it, else None.
+computed from it, else None; in 16 bits where the outputs are.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import array_function, array_module, contiguous, empty
+from .dense import dense_weights
 from .nonlinearities import Activation, relu, tanh
 from .time_steps import (
     ACCEPTS,
     after,
+    as_team,
     before,
     computed,
     fits,
     flat,
     gradient_of_state,
     in_order,
+    kept,
     last,
     only,
     outputs,
@@ -47,8 +50,9 @@ def rnn_forward(
         h_next = activation.function(xp, z)
         h = h_next if mask is None else xp.where(mask[t][:, None], h_next, h)
         after(states, reverse)[t] = h
-    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     end = last(states, reverse).astype(dtype, copy=False)
+    states, sums = kept(dtype, states, sums)
+    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     return (y, end, states, sums) if keep else (y, end, None, None)
 
 
@@ -58,7 +62,7 @@ def rnn_backward(
 ) -> tuple[Any, ...]:
     """``(dgx, dw, dh0)``; ``dy`` are the gradients of y and h_last, None where there is none."""
     xp = array_module(states)
-    w = w.astype(states.dtype, copy=False)
+    w, states, sums = computed(w, states, sums)
     saved = after(states, reverse) if sums is None else sums
     dgx = empty(saved.shape, saved.dtype, like=saved)
     dh = gradient_of_state(dy[1], states[0])
@@ -73,7 +77,7 @@ def rnn_backward(
             dz = xp.where(here, dz, 0)
             dh = xp.where(here, dz @ w, dh)
         dgx[t] = dz
-    dw = flat(dgx).T @ flat(before(states, reverse)) if needs[1] else None
+    dw = dense_weights(flat(dgx), flat(before(states, reverse))) if needs[1] else None
     return dgx if needs[0] else None, dw, dh if needs[2] else None
 
 
@@ -94,25 +98,27 @@ def _(gx: Any, w: Any, h0: Any, mask: Any, activation: Activation, reverse: bool
     if walks(gx, w):
         b = packed(w, turned=True)
         ran = b is not None and recurrences(
-            "rnn_sequence", gx, n, 4 * size, gx, b, states, mask, steps, n, size, reverse, is_relu
+            "rnn_sequence", gx, n, 4 * size, gx, b, states, mask, steps, n, size, reverse, is_relu, as_team(gx, w)
         )
     else:
         ran = True
         for t in in_order(steps, reverse):
             array_module(gx).matmul(before(states, reverse)[t], w.T, out=after(states, reverse)[t])
             ran = ran and recurrences(
-                "rnn_sequence", gx, n, size, only(gx, t), None, states[t : t + 2], only(mask, t), 1, n, size, reverse, is_relu
-            )
+                "rnn_sequence", gx, n, size, only(gx, t), None, states[t : t + 2], only(mask, t), 1, n, size, reverse, is_relu,
+                False,
+            )  # fmt: skip
     if not ran:
         return NotImplemented
-    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     end = last(states, reverse).astype(dtype, copy=False)
+    states = kept(dtype, states)[0]
+    y = outputs(states, mask, reverse).astype(dtype, copy=False)
     return (y, end, states, None) if keep else (y, end, None, None)
 
 
 @rnn_backward.kernel(accepts=f"{ACCEPTS}; tanh or relu")
 def _(dy: Any, w: Any, states: Any, sums: Any, mask: Any, activation: Activation, reverse: bool, needs: Any) -> Any:
-    w = w.astype(states.dtype, copy=False)
+    w, states, sums = computed(w, states, sums)
     if activation not in FUSED or not fits(states, w):
         return NotImplemented
     (_, n, size), is_relu = states.shape, activation is relu
@@ -123,18 +129,18 @@ def _(dy: Any, w: Any, states: Any, sums: Any, mask: Any, activation: Activation
     if walks(dgx, w):
         b = packed(w, turned=False)
         ran = b is not None and recurrences(
-            "rnn_sequence_backward", states, n, 4 * size, dys, b, states, mask, dgx, dh, steps, n, size, reverse, is_relu
+            "rnn_sequence_backward", states, n, 4 * size, dys, b, states, mask, dgx, dh, steps, n, size, reverse, is_relu,
+            as_team(dgx, w),
         )
     else:
         ran = True
         for t in in_order(steps, not reverse):
             ran = ran and recurrences(
                 "rnn_sequence_backward", states, n, size, only(dys, t), None, states[t : t + 2], only(mask, t), only(dgx, t),
-                dh, 1, n, size, reverse, is_relu,
+                dh, 1, n, size, reverse, is_relu, False,
             )  # fmt: skip
             dh += dgx[t] @ w
     if not ran:
         return NotImplemented
-    xp = array_module(states)
-    dw = xp.matmul(flat(dgx).T, flat(before(states, reverse)), out=empty(w.shape, w.dtype, like=w)) if needs[1] else None
+    dw = dense_weights(flat(dgx), flat(before(states, reverse))) if needs[1] else None
     return dgx if needs[0] else None, dw, dh if needs[2] else None

@@ -7,8 +7,8 @@
     shift            y_i = x_{i-1}, y_0 = 0      dx_i = dy_{i+1}
 
 Nothing is divided by x, so zeros are as good as other numbers. Each gradient consists of these five, so that
-derivatives of every order are right. ``reverse=True`` scans from the other end: i-1 and i+1 change places. The kernel
-of the recurrence is in kernels/scans.cu.
+derivatives of every order are right. ``reverse=True`` scans from the other end: i-1 and i+1 change places. The kernels
+are in kernels/scans.cu.
 """
 
 from __future__ import annotations
@@ -143,6 +143,30 @@ def cumprod(x: Any, axis: int | None = None) -> Tensor:
 # -- kernels -----------------------------------------------------------------------------------------------------------
 
 scans = KernelFile("scans.cu")
+
+FEW = 1 << 12
+"""Fewer elements are scanned by NumPy as quickly."""
+TILE = 1024  # columns of a row of the kernels
+
+
+def _launch_scan(x: Any, axis: int, reverse: bool, product: bool) -> Any:
+    if not (is_float(x.dtype) and x.size >= FEW):
+        return NotImplemented
+    x, y = contiguous(x), empty_like(x)
+    outer, n, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+    constants = {"PRODUCT": int(product)}
+    if inner == 1:
+        ran = scans("scan_rows", x, outer, n, x, y, outer, n, reverse, constants=constants)
+    else:
+        tile = min(inner, TILE)
+        rows = outer * -(-inner // tile)
+        ran = scans("scan_columns", x, rows, tile, x, y, outer, n, inner, reverse, tile, constants=constants)
+    return y if ran else NotImplemented
+
+
+ACCEPTS = f"floats, at least {FEW} elements; copied where they are not contiguous"
+cumsum_forward.kernel(accepts=ACCEPTS)(lambda x, axis, reverse=False: _launch_scan(x, axis, reverse, False))
+cumprod_forward.kernel(accepts=ACCEPTS)(lambda x, axis, reverse=False: _launch_scan(x, axis, reverse, True))
 
 
 @recurrence_forward.kernel(accepts="floats of one dtype; copied where they are not contiguous")

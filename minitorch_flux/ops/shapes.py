@@ -300,7 +300,13 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
 # -- dtype -------------------------------------------------------------------------------------------------------------
 
 
-_astype = operation("astype", astype_forward, gradient=lambda dy, x_dtype: dy.astype(x_dtype), view=True)
+_astype = operation(
+    "astype",
+    astype_forward,
+    backward=lambda dy, x_dtype: astype_forward(dy, x_dtype),
+    rule=lambda dy, x_dtype: dy.astype(x_dtype),
+    view=True,
+)
 _copy = operation("copy", lambda x: x.copy(), gradient=lambda dy: dy)
 
 

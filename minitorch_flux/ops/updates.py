@@ -12,7 +12,8 @@
 
 Every optimiser is one of these with its own coefficients: see ``optimisers``. Each works on a ``Batch``, all parameters
 that take the same step, so that a kernel (kernels/updates.cu) is launched once for all of them. The state arrays m, v,
-a, u, top are flat and have the accumulator's dtype: float32 for 16-bit parameters, which are rounded only when written.
+a, u, top are flat and have the accumulator's dtype: float32 for 16-bit parameters, which are rounded only when written; with
+``batch.master`` x is the float32 number behind the 16-bit parameter, and kept.
 Kernel and reference differ by the rounding of fused multiply-adds: 30 ulp after three steps is the bound in the tests.
 """
 
@@ -179,6 +180,7 @@ def lion_update(
 # -- the kernels -------------------------------------------------------------------------------------------------------
 
 updates = KernelFile("updates.cu")
+MASTER = {"MASTER": 1}
 
 
 def _launcher(kernel: str) -> Callable[..., Any]:
@@ -186,9 +188,21 @@ def _launcher(kernel: str) -> Callable[..., Any]:
         if not (batch.final and batch.contiguous and batch.total):
             return NotImplemented
         t, dx = batch.tables, batch.dx
-        dx_at = t.addresses(batch.grads) if dx is None else t.flat
-        table = (None, t.x, dx, dx_at, t.at, t.left, t.rows, t.width)  # no x: its chunks are found by their addresses
-        return None if updates(kernel, batch.arrays[0], t.rows, t.width, *table, *arguments) else NotImplemented
+        build: dict[str, Any] = {}
+        if batch.narrow:
+            if batch.master is not None:
+                build["constants"] = MASTER
+            if dx is not None and dx.dtype != batch.dtype:
+                build["G"] = dx.dtype
+        if dx is None:
+            dx_at = t.addresses(batch.grads)
+        elif "G" in build:
+            dx, dx_at = None, t.within(dx)
+        else:
+            dx_at = t.flat
+        # No x: its chunks are found by their addresses.
+        table = (None, t.x, dx, dx_at, t.at, t.left, batch.master, t.rows, t.width)
+        return None if updates(kernel, batch.arrays[0], t.rows, t.width, *table, *arguments, **build) else NotImplemented
 
     return launch
 

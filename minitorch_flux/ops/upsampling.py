@@ -32,6 +32,9 @@ from ..backend import accumulator, array_function, array_module, contiguous, emp
 from ..readings import KernelFile
 from .elementwise import as_tensor
 
+UNROLLED = 8
+"""Taps of an element that a kernel unrolls."""
+
 # -- which elements, and how much of each ------------------------------------------------------------------------------
 
 
@@ -39,7 +42,7 @@ class Taps:
     """A linear map along one axis of ``size`` elements: ``y[p] = sum over k of weights[k, p] x[first[p] + k]``.
 
     ``first`` (out,) and ``weights`` (taps, out) are made from any ``index`` and ``weight`` (taps, out): what falls on one
-    element is added up. ``plain``: y[p] is x[first[p]].
+    element is added up. ``plain``: y[p] is x[first[p]]. ``rises``: no first is smaller than the one before.
     """
 
     def __init__(self, size: int, index: np.ndarray, weight: np.ndarray) -> None:
@@ -50,8 +53,12 @@ class Taps:
         np.minimum.at(lo, p[used], index[used])
         np.maximum.at(hi, p[used], index[used])
         taps = max(int((hi - lo).max()) + 1, 1)
+        ordered = np.minimum.accumulate(lo[::-1])[::-1]
+        if (longest := max(int((hi - ordered).max()) + 1, 1)) <= taps + 2:  # all maps but those that turn a line around
+            lo, taps = ordered, longest
         lo = np.clip(lo, 0, size - taps)  # a line of taps stays inside; those before the first one have weight 0
         self.size, self.out, self.first = size, out, lo.astype(np.int32)
+        self.rises = bool((lo[1:] >= lo[:-1]).all())
         self.weights = np.zeros((taps, out))
         np.add.at(self.weights, ((index - lo)[used], p[used]), weight[used])
         self.plain = taps == 1 and bool((self.weights == 1).all())
@@ -74,6 +81,11 @@ class Taps:
     def weights32(self) -> np.ndarray:
         """The weights in float32."""
         return self.weights.astype(np.float32)
+
+    @property
+    def short(self) -> bool:
+        """Whether a kernel may unroll the taps, and look for those of neighbours in one piece of a line."""
+        return self.rises and len(self.weights) <= UNROLLED
 
 
 def _positions(size: int, out: int, scale: float | None, align_corners: bool) -> np.ndarray:
@@ -131,16 +143,30 @@ def resample(x: Any, axis: int, taps: Taps) -> Any:
     return y
 
 
+@array_function
+def resample_planes(x: Any, rows: Taps, columns: Taps) -> Any:
+    """``x`` with ``rows`` applied along its last axis but one, and ``columns`` along the last one; 16-bit floats are computed
+    in float32."""
+    high = x.astype(accumulator(x.dtype), copy=False)
+    if rows.out * columns.out > rows.size * columns.size:  # the last axis, which is the slowest, where lines are few
+        y = resample(resample(high, x.ndim - 1, columns), x.ndim - 2, rows)
+    else:
+        y = resample(resample(high, x.ndim - 2, rows), x.ndim - 1, columns)
+    return y.astype(x.dtype, copy=False)
+
+
 def upsample_forward(x: Any, maps: tuple[Taps, ...]) -> Any:
     """``x`` with a map along each of its last axes; 16-bit floats are computed in float32."""
     dtype = x.dtype
-    if not all(taps.plain for taps in maps):
+    axes = zip(range(x.ndim - len(maps), x.ndim), maps, strict=True)
+    steps = [(axis, taps) for axis, taps in axes if taps.size != taps.out or not taps.plain]
+    planes = is_float(dtype) and [axis for axis, _ in steps[-2:]] == [x.ndim - 2, x.ndim - 1]
+    if not all(taps.plain for taps in maps) and not (planes and len(steps) == 2):
         x = x.astype(accumulator(dtype) if is_float(dtype) else np.float64, copy=False)
-    steps = list(zip(range(x.ndim - len(maps), x.ndim), maps, strict=True))
     grows = math.prod(taps.out for taps in maps) > math.prod(taps.size for taps in maps)
-    for axis, taps in reversed(steps) if grows else steps:  # the last axis, which is the slowest, where lines are few
-        if taps.size != taps.out or not taps.plain:
-            x = resample(x, axis, taps)
+    parts = [*steps[:-2], steps[-2:]] if planes else steps
+    for part in reversed(parts) if grows else parts:  # where it grows: the last axis, which is the slowest, where lines are few
+        x = resample_planes(x, part[0][1], part[1][1]) if type(part) is list else resample(x, *part)
     return x.astype(dtype, copy=False) if is_float(dtype) else x
 
 
@@ -250,6 +276,23 @@ def pixel_shuffle(x: Any, r: int, *, name: str = "pixel_shuffle") -> Tensor:
 
 upsampling = KernelFile("upsampling.cu")
 
+ROW = 1024  # numbers of the output that one row of resample_planes computes, or a few more
+
+
+def _weights(taps: Taps, like: Any) -> Any:
+    """The weights as the kernels read them, where ``like`` is."""
+    return array_module(like).asarray(taps.weights if like.dtype == np.float64 else taps.weights32)
+
+
+def _launch_planes(x: Any, y: Any, outer: int, start: Any, rows: Any, columns: Taps, height: int) -> bool:
+    """Launch resample_planes on ``outer`` planes of ``height`` lines; ``start`` and ``rows``: those of the lines."""
+    (taps, out), first = rows.shape, array_module(x).asarray(columns.first)
+    lines = min(-(-ROW // columns.out), out)
+    shape = (outer, height, columns.size, out, columns.out, taps, lines)
+    arrays = (x, start, rows, first, _weights(columns, x), y)
+    constants = {"TAPS": len(columns.weights)}
+    return upsampling("resample_planes", x, outer * -(-out // lines), columns.out, *arrays, *shape, constants=constants)
+
 
 @resample.kernel(accepts="float32 and float64 with at least one element; copied where they are not contiguous")
 def _(x: Any, axis: int, taps: Taps) -> Any:
@@ -257,10 +300,22 @@ def _(x: Any, axis: int, taps: Taps) -> Any:
         return NotImplemented
     x, xp, shape = contiguous(x), array_module(x), x.shape
     y = empty((*shape[:axis], taps.out, *shape[axis + 1 :]), x.dtype, like=x)
-    first, weights = xp.asarray(taps.first), xp.asarray(taps.weights32 if x.dtype == np.float32 else taps.weights)
+    first, weights = xp.asarray(taps.first), _weights(taps, x)
     outer, inner, n = math.prod(shape[:axis]), math.prod(shape[axis + 1 :]), weights.shape[0]
-    if inner == 1:
+    if inner == 1 and taps.short:
+        ran = _launch_planes(x, y, outer, xp.zeros(1, np.int32), xp.ones((1, 1), x.dtype), taps, 1)
+    elif inner == 1:
         ran = upsampling("resample_last", x, outer, taps.out, x, first, weights, y, outer, taps.size, taps.out, n)
     else:
         ran = upsampling("resample", x, outer * taps.out, inner, x, first, weights, y, outer, taps.size, taps.out, inner, n)
     return y if ran else NotImplemented
+
+
+@resample_planes.kernel(accepts=f"floats, not empty; at most {UNROLLED} taps, rising columns; copied where not contiguous")
+def _(x: Any, rows: Taps, columns: Taps) -> Any:
+    if not (x.size and is_float(x.dtype) and columns.short and len(rows.weights) <= UNROLLED):
+        return NotImplemented
+    x, outer = contiguous(x), math.prod(x.shape[:-2])
+    y = empty((*x.shape[:-2], rows.out, columns.out), x.dtype, like=x)
+    start = array_module(x).asarray(rows.first)
+    return y if _launch_planes(x, y, outer, start, _weights(rows, x), columns, rows.size) else NotImplemented

@@ -6,6 +6,7 @@ from .descents import Descent, Lion, Momentum, Nesterov
 from .freezing import freeze, thaw
 from .optimiser_states import OptimiserState, adjust, setup, update
 from .rule import Rule
+from .scaling import LossScale
 
 __all__ = [
     "AMSGrad",
@@ -20,6 +21,7 @@ __all__ = [
     "ClipNorm",
     "Descent",
     "Lion",
+    "LossScale",
     "Momentum",
     "NAdam",
     "Nesterov",

@@ -33,9 +33,15 @@ class Leaf:
         self.bank: Bank
         self.place: int
 
+    @property
+    def master(self) -> Array | None:
+        """The float32 numbers behind a 16-bit parameter, flat, if it has them."""
+        a = self.bank.master
+        return None if a is None else a[self.place : self.place + self.size]
+
     def state(self) -> dict[str, Any]:
         """The state arrays, views of this parameter's shape, and the numbers, by name."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {} if self.master is None else {"master": self.master.reshape(self.shape)}
         single = self.rule.rules == (self.rule,)
         for i, (slots, numbers) in enumerate(zip(self.bank.slots, self.clock.numbers, strict=True)):
             prefix = "" if single else f"{i}."
@@ -47,9 +53,13 @@ class Leaf:
 
 
 class Bank:
-    """The state of all parameters of one dtype on one device. ``slots[i]`` has the arrays of the chain's i-th rule."""
+    """The state of all parameters of one dtype on one device. ``slots[i]`` has the arrays of the chain's i-th rule.
 
-    def __init__(self, rule: Rule, leaves: Sequence[Leaf], like: Array) -> None:
+    ``master``: where these are 16-bit numbers that are to have masters, float32 copies of them. The steps are taken there, so
+    that what is too small for 16 bits is not lost, and the parameters are their roundings.
+    """
+
+    def __init__(self, rule: Rule, leaves: Sequence[Leaf], like: Array, masters: bool) -> None:
         self.key = bank_key(like)
         place = 0
         for leaf in leaves:
@@ -63,6 +73,14 @@ class Bank:
             }
             for member in rule.rules
         ]
+        self.master: Array | None = None
+        if masters and dtype != like.dtype:
+            self.master = to_device(xp.zeros(place, dtype), device)
+
+    def arrays(self) -> list[Array]:
+        """All arrays."""
+        found = [a for slots in self.slots for a in slots.values()]
+        return [a for a in (self.master, *found) if a is not None]
 
 
 def bank_key(a: Array) -> tuple[str, str]:
@@ -70,15 +88,18 @@ def bank_key(a: Array) -> tuple[str, str]:
     return a.dtype.name, device_of(a)
 
 
-def build_banks(rule: Rule, leaves: Sequence[Leaf], arrays: Sequence[Array]) -> None:
+def build_banks(rule: Rule, leaves: Sequence[Leaf], arrays: Sequence[Array], masters: bool) -> None:
     """Give every leaf a place in a new bank for the dtype and device of its array; a state it has moves there."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, a in enumerate(arrays):
         groups.setdefault(bank_key(a), []).append(i)
     for numbers in groups.values():
         old = [(leaves[i], getattr(leaves[i], "bank", None), getattr(leaves[i], "place", 0)) for i in numbers]
-        bank = Bank(rule, [leaves[i] for i in numbers], arrays[numbers[0]])
-        for leaf, before, place in old:
+        bank = Bank(rule, [leaves[i] for i in numbers], arrays[numbers[0]], masters)
+        for i, (leaf, before, place) in zip(numbers, old, strict=True):
+            if leaf.master is not None:
+                kept = None if before is None or before.master is None else before.master[place : place + leaf.size]
+                leaf.master[...] = arrays[i].reshape(-1) if kept is None else to_device(kept, bank.key[1])
             if before is None:
                 continue
             for slots, earlier in zip(bank.slots, before.slots, strict=True):

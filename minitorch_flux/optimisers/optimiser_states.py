@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from operator import is_
 from typing import Any
 
-from ..backend import Array, parse_device, to_device
+import numpy as np
+
+from ..backend import Array, device_of, parse_device, to_device
 from ..backend.tracers import refuse_capture
 from ..backend.tracers import state as tracing
 from .banks import Bank, Clock, Leaf, bank_key, build_banks
@@ -20,6 +22,7 @@ from .parts import StatePart
 from .plan import Plan
 from .rule import Rule
 from .saving import load_state, same_slots, saved_state
+from .scaling import LossScale, scale_rule, scaling_for
 
 STORED = object()
 
@@ -31,7 +34,7 @@ class OptimiserState(StatePart):
     the model too, and follows a parameter that changes device or dtype. ``state_dict``, ``load_state_dict`` save it.
     """
 
-    def __init__(self, rule: Rule, model: Any) -> None:
+    def __init__(self, rule: Rule, model: Any, master_weights: bool) -> None:
         leaves = Leaves(model)
         if not leaves.targets:
             raise ValueError(
@@ -43,7 +46,9 @@ class OptimiserState(StatePart):
         self._root, self._node = self, leaves.root
         self._leaves = [Leaf(p, a, rule, clock) for p, a in zip(leaves.paths, leaves.arrays, strict=True)]
         self._by_path = {leaf.path: leaf for leaf in self._leaves}
-        build_banks(rule, self._leaves, leaves.arrays)
+        self._masters = master_weights
+        self._scaling = scaling_for(rule, self._leaves)
+        build_banks(rule, self._leaves, leaves.arrays, master_weights)
         self._bound: Leaves | None = leaves
         self._plan: Plan | None = None
         self._plans: dict[tuple[int, ...], Plan] = {}
@@ -60,7 +65,7 @@ class OptimiserState(StatePart):
             return found
         _check_writeable(found)
         if any(leaf.bank.key != bank_key(a) for leaf, a in zip(self._leaves, found.arrays, strict=True)):
-            build_banks(self._leaves[0].rule, self._leaves, found.arrays)
+            build_banks(self._leaves[0].rule, self._leaves, found.arrays, self._masters)
         self._bound, self._node = found, found.root
         self._forget_plans()
         return found
@@ -128,7 +133,7 @@ class OptimiserState(StatePart):
         if plan is None or not plan.valid():
             if len(self._plans) > 8:
                 self._plans.clear()
-            plan = self._plans[active] = Plan(self._leaves, bound, active)
+            plan = self._plans[active] = Plan(self._leaves, bound, active, self._scaling)
         plan.tracks = [t.track for t in bound.targets]
         self._plan = plan
         plan.run([found[i] for i in active])
@@ -154,9 +159,37 @@ class OptimiserState(StatePart):
         """What an update changes: parameters, arrays and numbers."""
         banks = {id(leaf.bank): leaf.bank for leaf in self._leaves}
         clocks = {id(leaf.clock): leaf.clock for leaf in self._leaves}
-        arrays = [a for bank in banks.values() for slots in bank.slots for a in slots.values() if a is not None]
+        arrays = [a for bank in banks.values() for a in bank.arrays()]
         numbers = [numbers for clock in clocks.values() for numbers in clock.numbers]
+        if self._scaling is not None:
+            numbers.append(self._scaling.numbers)
         return [] if self._bound is None else list(self._bound.targets), arrays, numbers
+
+    # -- the loss scale ------------------------------------------------------------------------------------------------
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is to be multiplied by before its gradient is taken: LossScale's number now, 1.0 without that rule."""
+        if self._scaling is None:
+            return 1.0
+        if tracing.recorder is not None:
+            return tracing.recorder.number(self._scaling.numbers.__getitem__, ("scale",))
+        return self._scaling.scale
+
+    def loss_scale_array(self, model: Any) -> Array:
+        """``loss_scale`` as a float32 array without axes, where the last parameter is: an input for captured steps."""
+        bound = self._bound if self._bound is not None and self._bound.model is model else self._bind(model)
+        return to_device(np.array(self.loss_scale, np.float32), device_of(bound.targets[-1].data))
+
+    @property
+    def scales(self) -> bool:
+        """Whether there is a LossScale, so that the loss is to be multiplied."""
+        return self._scaling is not None
+
+    @property
+    def skipped(self) -> int:
+        """How many steps LossScale has skipped, as gradients were infinite or NaN."""
+        return 0 if self._scaling is None else self._scaling.numbers["skipped"]
 
     # -- moving and saving ---------------------------------------------------------------------------------------------
 
@@ -165,23 +198,26 @@ class OptimiserState(StatePart):
         index = parse_device(device)
         name = "cpu" if index is None else f"cuda:{index}"
         banks: dict[int, Bank] = {id(leaf.bank): leaf.bank for leaf in self._leaves}
+
+        def move(a: Array | None) -> Array | None:
+            return None if a is None else to_device(a, name)
+
         moved = [
-            [{k: None if a is None else to_device(a, name) for k, a in slots.items()} for slots in b.slots]
-            for b in banks.values()
+            ([{k: move(a) for k, a in slots.items()} for slots in b.slots], move(b.master)) for b in banks.values()
         ]
-        for bank, slots in zip(banks.values(), moved, strict=True):
-            bank.slots, bank.key = slots, (bank.key[0], name)
+        for bank, (slots, master) in zip(banks.values(), moved, strict=True):
+            bank.slots, bank.master, bank.key = slots, master, (bank.key[0], name)
         self._bound = None
         self._forget_plans()
         return self
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as copied NumPy arrays and numbers; see ``saving.saved_state``."""
-        return saved_state(self._leaves)
+        return saved_state(self._leaves, self._scaling)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what ``state_dict`` gave, settings of the rules included; all of it or, with an error, nothing."""
-        load_state(self._leaves, state)
+        load_state(self._leaves, self._scaling, state)
         self._forget_plans()
 
 
@@ -203,12 +239,17 @@ def _clear(bound: Leaves) -> None:
         t.grad = None
 
 
-def setup(rule: Rule, model: Any) -> OptimiserState:
+def setup(rule: Rule, model: Any, master_weights: bool = True) -> OptimiserState:
     """The state of the optimiser ``rule`` for ``model``, created whole and before the first step.
 
     ``model``: a layer, or parameters in any nesting of dicts, lists and tuples: ``Param``, tensors with
     ``requires_grad``, floating-point arrays. A parameter reached by two paths is one. State arrays have the parameter's
     dtype, float32 for 16-bit ones. Raises ValueError where there is nothing to train or an array is read-only.
+
+    ``master_weights=True``: every 16-bit parameter gets a float32 master copy. The steps are taken there and the parameter is
+    its rounding, as an update of a thousandth of a weight is lost in 8 or 11 bits. A number of the parameter that somebody else
+    has changed since is taken over by the master at the next step.
+    Source: Micikevicius et al., "Mixed precision training", ICLR 2018.
     """
     if not isinstance(rule, Rule):
         hint = ""
@@ -218,7 +259,7 @@ def setup(rule: Rule, model: Any) -> OptimiserState:
             hint = f"; make one: {rule.__name__}()"
         raise TypeError(f"setup needs a rule such as flux.Adam(1e-3), got {type(rule).__name__}{hint}")
     refuse_capture("setup", "set the optimiser up outside")
-    return OptimiserState(rule, model)
+    return OptimiserState(rule, model, bool(master_weights))
 
 
 def update(opt: OptimiserState, model: Any, grads: Any = STORED) -> None:
@@ -226,8 +267,9 @@ def update(opt: OptimiserState, model: Any, grads: Any = STORED) -> None:
 
     ``grads`` has the model's structure, as ``gradient`` gives it; parts that are None stay as they are, and so do
     frozen ones. Without ``grads`` the parameters' ``.grad`` are used, and cleared. Every updated parameter's
-    ``version`` rises by one. Raises, before anything has changed, for a gradient of the wrong shape (ValueError with
-    the path) or structure, and where the model's structure is not that of ``setup``.
+    ``version`` rises by one. ``LossScale`` skips steps whose gradients are not finite. Raises, before anything has
+    changed, for a gradient of the wrong shape (ValueError with the path) or structure, and where the model's
+    structure is not that of ``setup``.
     """
     if not isinstance(opt, OptimiserState):
         hint = "; call opt = flux.setup(rule, model) once, before the first step" if isinstance(opt, Rule) else ""
@@ -262,9 +304,17 @@ def adjust(opt: StatePart, eta: float | None = None, **settings: Any) -> None:
                     f"adjust: {', '.join(settings)} cannot change for {old!r}, whose state has not the arrays "
                     "for it; call setup with the new rule"
                 )
+    root = opt._root
+    scaling = root._scaling
+    if scaling is not None:
+        changed = set(map(id, opt._leaves))
+        rules = {id(leaf.rule): leaf.rule for leaf in root._leaves if id(leaf) not in changed}
+        if len({scale_rule(rule, scaling.place) for rule in [*rules.values(), *new.values()]}) > 1:
+            raise ValueError("adjust: there is one loss scale for all parameters; adjust the whole state, not a part of it")
     for leaf in opt._leaves:
         leaf.rule = new[id(leaf.rule)]
-    root = opt._root
+    if scaling is not None and any(LossScale.field_of(key) == "initial" for key in settings):
+        scaling.begin()
     if opt is root:
         for plan in root._plans.values():
             plan.adjust(new)

@@ -76,7 +76,7 @@ class StatePart:
             lines.append(f"{leaf.path:<{width}}  {leaf.shape}{own}  {words}{'  (frozen)' * leaf.frozen}".rstrip())
         arrays = {id(b): b for b in (leaf.bank for leaf in self._leaves)}.values()
         if self is self._root:
-            nbytes = sum(a.nbytes for b in arrays for slots in b.slots for a in slots.values() if a is not None)
+            nbytes = sum(a.nbytes for b in arrays for a in b.arrays())
             lines.append(
                 f"# Total: {len(self._leaves)} parameters, {sum(leaf.size for leaf in self._leaves):_} numbers; "
                 f"state {nbytes:_} bytes"

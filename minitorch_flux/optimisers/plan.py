@@ -14,6 +14,7 @@ from ..ops.batches import Batch, is_plain
 from .banks import Leaf
 from .leaves import Leaves, Node
 from .rule import Rule
+from .scaling import Scaling
 
 
 class Group:
@@ -22,7 +23,8 @@ class Group:
     def __init__(self, leaves: Sequence[Leaf], targets: Sequence[Any], picks: Sequence[int]) -> None:
         first = leaves[0]
         self.leaves, self.targets, self.picks = leaves, targets, picks
-        self.batch = Batch([t.data for t in targets], [leaf.place for leaf in leaves], [leaf.path for leaf in leaves])
+        names = [leaf.path for leaf in leaves]
+        self.batch = Batch([t.data for t in targets], [leaf.place for leaf in leaves], names, first.bank.master)
         self.clock = first.clock
         self.numbers = first.clock.numbers
         self.slots = [tuple(slots.values()) for slots in first.bank.slots]
@@ -54,7 +56,7 @@ class Plan:
 
     tracks: list[int]  # of all leaves, when the plan was last chosen
 
-    def __init__(self, leaves: Sequence[Leaf], bound: Leaves, active: tuple[int, ...]) -> None:
+    def __init__(self, leaves: Sequence[Leaf], bound: Leaves, active: tuple[int, ...], scaling: Scaling | None) -> None:
         keys: dict[Any, list[int]] = {}
         for i in active:
             leaf = leaves[i]
@@ -69,6 +71,8 @@ class Plan:
             self.groups.append(
                 Group([leaves[i] for i in members], [bound.targets[i] for i in members], [place[i] for i in members])
             )
+        for group in self.groups:
+            group.batch.scaling = scaling
         self.targets = [bound.targets[i] for i in active]
         self.shapes = [t.data.shape for t in self.targets]
         self.dtypes = [t.data.dtype for t in self.targets]
@@ -125,8 +129,9 @@ class Plan:
                 batch = group.batch
                 batch.load(gs if len(groups) == 1 else [gs[i] for i in group.picks], group.copies)
             for k in range(len(groups[0].rules) if groups else 0):
-                if groups and groups[0].rules[k].meets:
-                    groups[0].rules[k].meet([group.batch for group in groups])
+                meets = groups and groups[0].rules[k].meets
+                if meets and groups[0].rules[k].meet([group.batch for group in groups]) is False:
+                    return
                 groups = [group for group in groups if group.apply(k)]
             for group in groups:
                 group.finish()

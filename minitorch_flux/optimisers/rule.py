@@ -31,6 +31,9 @@ def _real(
     return check
 
 
+LOWEST, HIGHEST = 1.0, 2.0**32
+"""The bounds of a loss scale: 1 is none at all, and at 2^32 even 1e-17 is a number of float16."""
+
 _SIZE = _real(0, math.inf, "a finite number, at least 0")
 _FRACTION = _real(0, 1, "in [0, 1)")
 _THRESHOLD = _real(0, math.inf, "above 0", open_low=True, closed_high=True)
@@ -66,7 +69,10 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "dampening": (_real(0, 1, "", closed_high=True), "a number in [0, 1]"),
     "beta": (_pair, "a pair of numbers in [0, 1)"),
     **dict.fromkeys(("delta", "omega", "p"), (_THRESHOLD, "a number above 0")),
-    "n": (_count, "a whole number, at least 1"),
+    "initial": (_real(LOWEST, HIGHEST, "", closed_high=True), "a number from 1 to 2**32"),
+    "growth_factor": (_real(1, math.inf, "", open_low=True), "a finite number above 1"),
+    "backoff_factor": (_real(0, 1, "", open_low=True), "a number between 0 and 1"),
+    **dict.fromkeys(("n", "growth_interval"), (_count, "a whole number, at least 1")),
     **dict.fromkeys(("amsgrad", "maximize", "centred", "decoupled", "throw", "total"), (_flag, "True or False")),
 }
 """For each setting the function that checks and converts it, and what it must be."""
@@ -97,8 +103,9 @@ class Rule:
     Settings are positional in this order, or keywords; ``aliases`` gives further spellings. A rule does not change:
     ``adjust`` gives the optimiser state a new one. It prints as Python that rebuilds it.
 
-    ``slots`` names its state arrays and their first values (None: this variant has none), ``numbers`` the numbers that
-    it counts with. ``apply(batch, slots, numbers)`` takes one step for all parameters of a batch; False ends the step.
+    ``slots`` names its state arrays (not ``master``) and their first values (None: this variant has none), ``numbers``
+    the numbers that it counts with. ``apply(batch, slots, numbers)`` takes one step for all parameters of a batch;
+    False ends the step.
     ``updates``: whether ``apply`` subtracts the step itself where ``batch.final``; the others only change ``batch.dx``.
     """
 
@@ -205,8 +212,9 @@ class Rule:
         """The numbers that the rule counts with and their first values."""
         return {}
 
-    def meet(self, batches: Sequence[Batch]) -> None:
-        """See all batches of a step before ``apply`` is called for each; only where ``meets``."""
+    def meet(self, batches: Sequence[Batch]) -> bool | None:
+        """See all batches of a step before ``apply`` is called for each; only where ``meets``. False ends the step for all."""
+        return None
 
     def apply(self, batch: Batch, slots: Sequence[Any], numbers: dict[str, Any]) -> bool | None:
         """Take one step; see the class."""

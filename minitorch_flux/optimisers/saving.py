@@ -3,8 +3,11 @@
     format                    1
     0.weight.m, 0.weight.v    state arrays, of the parameter's shape
     0.weight.t                numbers
+    0.weight.master           the float32 number behind a 16-bit parameter
     rules.0.Adam.eta          the settings of each different rule
     0.weight.rule             which one, where there are several
+    loss_scale                LossScale's number now; also loss_scale.good, loss_scale.skipped: its good steps in a row, and
+                              how many were skipped in all
 
 The parts of a chain have their place before their name: ``0.weight.1.m``, ``rules.0.1.Adam.eta``.
 """
@@ -20,9 +23,11 @@ from ..autograd import Tensor
 from ..backend import as_array, is_float, to_device
 from .banks import Clock, Leaf
 from .composition import OptimiserChain
-from .rule import Rule
+from .rule import HIGHEST, LOWEST, Rule
+from .scaling import Scaling, scale_rule
 
 FORMAT = 1
+_SCALE = {"scale": "loss_scale", "good": "loss_scale.good", "skipped": "loss_scale.skipped"}
 
 
 def _join(*parts: str) -> str:
@@ -36,7 +41,7 @@ def _members(rule: Rule) -> Iterator[tuple[str, Rule]]:
         yield "" if alone else str(i), member
 
 
-def saved_state(leaves: Sequence[Leaf]) -> dict[str, Any]:
+def saved_state(leaves: Sequence[Leaf], scaling: Scaling | None) -> dict[str, Any]:
     """See the head of this file. Arrays are copies on the CPU."""
     rules = list({id(leaf.rule): leaf.rule for leaf in leaves}.values())
     state: dict[str, Any] = {"format": FORMAT}
@@ -49,10 +54,12 @@ def saved_state(leaves: Sequence[Leaf]) -> dict[str, Any]:
             state[_join(leaf.path, name)] = np.array(to_device(value, "cpu")) if hasattr(value, "shape") else value
         if len(rules) > 1:
             state[_join(leaf.path, "rule")] = next(r for r, rule in enumerate(rules) if rule is leaf.rule)
+    if scaling is not None:
+        state |= {_SCALE[name]: value for name, value in scaling.numbers.items()}
     return state
 
 
-def load_state(leaves: Sequence[Leaf], state: Mapping[str, Any]) -> None:
+def load_state(leaves: Sequence[Leaf], scaling: Scaling | None, state: Mapping[str, Any]) -> None:
     """Take back what ``saved_state`` gave. Raises ValueError, listing what does not fit, before any change."""
     reader = _Reader(state)
     version = reader.take("format")
@@ -69,6 +76,8 @@ def load_state(leaves: Sequence[Leaf], state: Mapping[str, Any]) -> None:
             reader.problems.append(f"{_join(leaf.path, 'rule')}: there is no rule {which}")
             which = 0
         numbers, arrays = [], []
+        if leaf.master is not None:
+            arrays.append((leaf.master, reader.array(_join(leaf.path, "master"), leaf.shape)))
         for (place, _), slots, first in zip(_members(leaf.rule), leaf.bank.slots, leaf.clock.numbers, strict=True):
             path = _join(leaf.path, place)
             numbers.append({name: reader.number(_join(path, name), value) for name, value in first.items()})
@@ -79,7 +88,16 @@ def load_state(leaves: Sequence[Leaf], state: Mapping[str, Any]) -> None:
             ]
         # Leaves with the same numbers share a clock: they take their steps together.
         changes.append((leaf, rules[which : which + 1], clocks.setdefault(repr(numbers), Clock(numbers)), arrays))
+    scale: dict[str, Any] = {}
+    if scaling is not None:
+        scale = {name: reader.number(_SCALE[name], value) for name, value in scaling.numbers.items()}
+        if not LOWEST <= scale["scale"] <= HIGHEST:
+            reader.problems.append(f"loss_scale: {scale['scale']} is not within {LOWEST:g} and 2**32")
+        if len({scale_rule(rule, scaling.place) for rule in rules}) > 1:
+            reader.problems.append("rules: they have different LossScales")
     reader.finish()
+    if scaling is not None:
+        scaling.numbers.update(scale)
     for leaf, rule, clock, arrays in changes:
         leaf.rule, leaf.clock = rule[0], clock
         for a, value in arrays:

@@ -9,15 +9,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..autograd import withgradient
+from ..backend import Array
 from ..capturing import capture as record
 from ..distributed import DistributedLoader, Group, check_equal, synchronize
 from ..distributed import withgradient as shared_gradient
+from ..distributed.gradients import split_value
 from ..distributed.synchronising import separate
 from ..files import load_checkpoint
 from ..optimisers import OptimiserState, setup, update
 from .callbacks import Callback
 from .train_states import TrainState
+
+UNSCALED = "loss before scaling"
 
 
 def train(
@@ -46,6 +52,9 @@ def train(
     With a ``DistributedLoader`` all ranks train together, each on its share of every batch: the model is synchronised first,
     the loss is a mean over the batch, a reason to stop on one rank stops all, and files and lines are written by rank 0.
 
+    With ``LossScale`` in the optimiser's chain the loss is multiplied by its scale for the gradient, and reported as it is.
+    Steps that were skipped as gradients were infinite count as steps; ``state.skipped``, also in the epoch's row, counts them.
+
     The state holds ``history``, one row per epoch with the mean loss (weighted by the batches' lengths), the seconds,
     and what callbacks add. A run ends early when a callback sets ``state.stop``.
     """
@@ -64,10 +73,14 @@ def train(
     if capture and group.size > 1:
         raise ValueError("train: capture=True replays a step of one process; with several ranks leave it out")
 
-    def gradients(*batch: Any) -> tuple[Any, Any]:
+    def gradients(scale: Array | None, *batch: Any) -> tuple[Any, Any]:
+        def f(m: Any) -> Any:
+            value = loss(m, *batch)
+            return value if scale is None else _scaled(value, scale)
+
         if group.size > 1:
-            return shared_gradient(lambda m: loss(m, *batch), model, _length(batch), group)
-        return withgradient(lambda m: loss(m, *batch), model)
+            return shared_gradient(f, model, _length(batch), group)
+        return withgradient(f, model)
 
     find = record(gradients) if capture else gradients
     batches = len(data) if isinstance(data, Sized) else None
@@ -111,6 +124,8 @@ def _epoch(state: TrainState, gradients: Callable[..., Any], start: float, group
     if not state.batch:
         raise ValueError(f"train: epoch {state.epoch} had no batches: the data is empty, or ended for good")
     state.metrics = {"epoch": state.epoch, "step": state.step, **state.means, "seconds": round(state.epoch_seconds, 6)}
+    if state.opt.scales:
+        state.metrics["skipped"] = state.skipped
     state.batch = 0
     state.history.append(state.metrics)
     check_equal(state.model, group)
@@ -119,8 +134,14 @@ def _epoch(state: TrainState, gradients: Callable[..., Any], start: float, group
 
 
 def _step(state: TrainState, gradients: Callable[..., Any], arguments: tuple[Any, ...], group: Group) -> None:
-    value, grads = gradients(*arguments)
-    state.loss, companions = _split(value)
+    if not state.opt.scales:
+        value, grads = gradients(None, *arguments)
+        state.loss, companions = _numbers(value)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):  # LossScale looks at what has overflowed
+            value, grads = gradients(state.opt.loss_scale_array(state.model), *arguments)
+        _, companions = _numbers(value)
+        state.loss = companions.pop(UNSCALED)
     _call(state, "on_loss")
     state.stop = group.agreed(state.stop, f"the loss of step {state.step + 1}")
     if state.stop:  # before the update: the weights are still good
@@ -135,14 +156,16 @@ def _step(state: TrainState, gradients: Callable[..., Any], arguments: tuple[Any
         state.sums[name] = state.sums.get(name, 0.0) + number * n
 
 
-def _split(value: Any) -> tuple[float, dict[str, float]]:
+def _scaled(value: Any, scale: Array) -> tuple[Any, dict[Any, Any]]:
+    """The loss multiplied by ``scale``, and beside it the loss."""
+    number, companions = split_value(value, "train: the loss function")
+    return number * scale, {**companions, UNSCALED: number}
+
+
+def _numbers(value: Any) -> tuple[float, dict[str, float]]:
     """The loss, and the numbers that the loss function returns beside it."""
-    if not isinstance(value, tuple):
-        return float(value.item()), {}
-    if len(value) != 2 or not isinstance(value[1], Mapping):
-        raise TypeError("train: the loss function must return one number, or (number, dict of numbers), not a tuple of "
-                        f"{', '.join(type(v).__name__ for v in value)}")
-    return float(value[0].item()), {str(k): float(v.item() if hasattr(v, "item") else v) for k, v in value[1].items()}
+    loss, companions = split_value(value, "train: the loss function")
+    return float(loss.item()), {str(k): float(v.item() if hasattr(v, "item") else v) for k, v in companions.items()}
 
 
 def _length(batch: tuple[Any, ...]) -> int:

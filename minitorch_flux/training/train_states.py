@@ -45,6 +45,11 @@ class TrainState:
     epoch_seconds: float = 0.0
 
     @property
+    def skipped(self) -> int:
+        """How many of the optimiser's steps LossScale has skipped, those before this run included."""
+        return self.opt.skipped
+
+    @property
     def means(self) -> dict[str, float]:
         """The mean loss of this epoch so far, and of every number that the loss function returns beside it."""
         return {name: total / self.seen for name, total in self.sums.items()} if self.seen else {}

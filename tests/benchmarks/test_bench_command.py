@@ -59,6 +59,22 @@ def test_suites_without_a_peer(tmp_path, capsys):
     assert "slower: workloads, tiny, train" in capsys.readouterr().out
 
 
+def test_compare_fails_where_something_became_slower(monkeypatch, tmp_path, capsys):
+    """A doctored file: everything took a millionth, or a million times, of what it takes now."""
+    path = tmp_path / "old.json"
+    asked = ["tiny", *NOBODY, "--batch", "own"]
+    assert command.main([*asked, "--json", str(path)]) == 0
+    text = path.read_text()
+    monkeypatch.setattr(command, "measured", lambda *_: json.loads(text))
+    for factor, more, code in ((1e-6, [], 1), (1e6, [], 0), (1e-6, ["--threshold", "1e12"], 0)):
+        old = json.loads(text)
+        for row in old["rows"]:
+            row["sides"]["minitorch_flux"]["ms"] *= factor
+        path.write_text(json.dumps(old))
+        assert command.main([*asked, "--compare", str(path), *more]) == code
+        assert f"2 rows compared: {2 * code} slower" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("shrunken")
 @pytest.mark.parametrize("name", ["tiny", pytest.param("lenet", marks=pytest.mark.slow)])
 def test_beside_pytorch(name, tmp_path, capsys):
@@ -81,7 +97,7 @@ def test_beside_pytorch(name, tmp_path, capsys):
     (["tiny", "--threads", "0"], "expected whole numbers of at least 1, such as 1,2, got '0'"),
     (["tiny", "--batch", "x"], "expected numbers of at least 1 and own, such as own,1, got 'x'"),
     (["tiny", "--threshold", "0"], "expected a number above 0, got '0'"),
-    (["tiny", "--rounds", "0"], "--rounds must be at least 1, got 0"),
+    (["tiny", "--rounds", "0"], "argument --rounds: expected a whole number of at least 1, got '0'"),
     (["tiny", "--random", "-1"], "--random must be at least 0, got -1"),
     (["tiny", "--compare", "no.json"], "no.json"),
     (["tiny", "--device", "gpu"], "--device gpu: "),

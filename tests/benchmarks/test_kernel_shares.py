@@ -5,6 +5,15 @@ import json
 import pytest
 
 
+def test_every_function_with_a_kernel_has_a_case():
+    from benchmarks.kernels import CASES
+    from minitorch_flux.backend import FUNCTIONS
+
+    cases = {name.partition(",")[0] for name in CASES}
+    ours = {name: f for name, f in FUNCTIONS.items() if f.reference.__module__.startswith("minitorch_flux.")}
+    assert {name for name, f in ours.items() if f.launcher is not None} <= cases
+
+
 @pytest.mark.slow
 def test_every_case_of_the_kernels_runs(tmp_path, capsys):
     from benchmarks import kernels

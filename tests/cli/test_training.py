@@ -19,6 +19,7 @@ from minitorch_flux.cli.program import WrongInput
 from minitorch_flux.data import cifar
 from minitorch_flux.data.idx import NAMES
 from minitorch_flux.files import load, load_checkpoint, save_checkpoint
+from minitorch_flux.losses import logitcrossentropy
 from minitorch_flux.models import MLP
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,63 @@ def test_options_count(capsys):
     assert "descent, one cycle up to 0.5; batches of 100, 1 epoch, seed 7" in capsys.readouterr().out
     settings = load_checkpoint("runs/digits-mlp-1/checkpoint.safetensors")["extra"]["settings"]
     assert settings == {"data": "digits", "model": "mlp", "epochs": 1, "batch": 100, "lr": 0.5, "optimiser": "descent",
-                        "seed": 7}  # fmt: skip
+                        "seed": 7, "precision": "float32"}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_run_in_16_bits(precision, capsys, monkeypatch):
+    """The weights have 16 bits, the optimiser has masters, and a run that is resumed goes on with all of it."""
+    if precision == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    assert digits("--precision", precision, "--out", "whole", epochs=2) == 0
+    out = capsys.readouterr().out
+    assert f"batches of 64, 2 epochs, seed 0, {precision}\n" in out
+    assert float(out.splitlines()[-1].split()[-1]) > 0.6
+    assert Path("whole/weights.safetensors").stat().st_size < 2 * 17_226 + 1000
+    saved = load_checkpoint("whole/checkpoint.safetensors")
+    assert saved["extra"]["settings"]["precision"] == precision
+    assert {str(a.dtype) for key, a in saved["optimiser"].items() if key.endswith(".master")} == {"float32"}
+    assert ("loss_scale" in saved["optimiser"]) == (precision == "float16") == ("skipped" in rows("whole")[0])
+    evaluate = training.evaluate
+
+    def interrupted(*arguments, **keywords):
+        os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(*arguments, **keywords)
+
+    monkeypatch.setattr(training, "evaluate", interrupted)
+    assert digits("--precision", precision, "--out", "part", epochs=2) == 130
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    assert main(["train", "--resume", "part"]) == 0
+    assert weights("part") == weights("whole")
+    assert rows("part") == rows("whole")
+    capsys.readouterr()
+    err = wrong(capsys, "train", "--resume", "whole", "--precision", "float32")
+    assert f"--precision float32: the run in whole was started with --precision {precision}, and a resumed run" in err
+
+
+def test_a_run_that_overflows_for_good(capsys, monkeypatch):
+    def infinite(self, model, x, y):
+        return logitcrossentropy(model(self.prepare(x)), y) * np.float32(np.inf), {}
+
+    monkeypatch.setattr(training.Run, "loss", infinite)
+    monkeypatch.setattr(training, "StopOnNonFinite", flux.Callback)
+    assert digits("--precision", "float16", epochs=1) == 1
+    assert "the training has diverged: LossScale: gradients are infinite or NaN even at the" in capsys.readouterr().err
+
+
+def test_bfloat16_that_is_not_installed(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "--precision bfloat16: NumPy has no bfloat16 of its own: pip install ml_dtypes" in wrong(
+        capsys, "train", "--data", "digits", "--precision", "bfloat16")  # fmt: skip
+
+
+def test_checkpoints_of_before_there_was_a_precision():
+    digits()
+    path = Path("runs/digits-mlp-1/checkpoint.safetensors")
+    saved = load_checkpoint(path)
+    del saved["extra"]["settings"]["precision"]
+    save_checkpoint(path, saved)
+    assert main(["train", "--resume", str(path.parent), "--precision", "float32"]) == 0
 
 
 @pytest.mark.parametrize("optimiser", recipes.OPTIMISERS)
@@ -272,6 +329,7 @@ def test_folders_that_cannot_be_written(monkeypatch):
         (["--seed", "x"], "expected a whole number from 0 to 2**64 - 1, got 'x'"),
         (["--model", "resnet19"], "argument --model: there is no model 'resnet19'; there are resnet18, resnet"),
         (["--optimiser", "sgd"], "argument --optimiser: invalid choice: 'sgd' (choose from"),
+        (["--precision", "float8"], "argument --precision: invalid choice: 'float8' (choose from"),
         (["--optimizer", "adam"], "unrecognized arguments: --optimizer adam"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--lr"], "argument --lr: expected one argument"),

@@ -1,11 +1,12 @@
-"""What the ranks of the tests' jobs do. ``python -m tests.distributed.jobs NAME`` leaves the result in $RESULTS/RANK."""
+"""What the ranks of the tests' jobs do. ``python -m tests.distributed.jobs NAME`` leaves the result in $RESULTS/RANK; of
+several names, with commas between them, a list of results."""
 
+import ctypes
 import hashlib
 import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,10 @@ class Fail(flux.Callback):
         if self.how == "kill":
             Path(os.environ["PIDS"]).write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.how == "hang":
-            time.sleep(100)
+        if self.how == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+        if self.how == "hang":  # in a kernel, with the lock of Python
+            ctypes.PyDLL(None).sleep(100)
         if self.how == "leave":
             sys.exit(0)
 
@@ -150,6 +153,34 @@ def plain_training():
     return {"numbers": numbers(m), "history": [[row["loss"], row["accuracy"]] for row in state.history], "score": score["loss"]}
 
 
+def scaled_trainings(dtype):
+    """Two of them."""
+    return [scaled_training(dtype, bad) for bad in (False, True)]
+
+
+def scaled_training(dtype, bad=False):
+    """A run in 16 bits with a loss scale; with ``bad`` rank 1 alone finds an infinite gradient in the fourth step."""
+    group = distributed.init()
+    m, seen = {"float16": flux.f16, "bfloat16": flux.bf16}[dtype](model(norm=False)), []
+
+    def shifted(m, x, y):
+        seen.append(1)
+        value = loss(m, x, y)
+        return value + value * np.float32(np.inf) if bad and group.rank == 1 and len(seen) == 4 else value
+
+    class Quiet(flux.Callback):
+        def on_loss(self, state):
+            losses.append(state.loss)
+
+    losses = []
+    rule = flux.OptimiserChain(flux.LossScale(2.0**12, growth_interval=3), flux.ClipNorm(1.0, total=True), flux.Adam(1e-2))
+    x, y = data(23)
+    loader = distributed.DistributedLoader((x.astype(np.float32), y), 6, shuffle=True, rng=flux.Generator(3))
+    state = flux.train(shifted, m, loader, rule, epochs=2, callbacks=[Quiet()])
+    masters = np.concatenate([s["master"].ravel() for s in state.opt.states().values()])
+    return {"digest": digest(m), "state": [state.skipped, state.opt.loss_scale], "losses": losses, "masters": masters.tolist()}
+
+
 def shards():
     """What each rank sees in two epochs."""
     distributed.init()
@@ -198,11 +229,38 @@ def differing(what):
     distributed.synchronize(m)
 
 
+def several():
+    """Gradients of two batches at a time, and of a second group of ranks beside the first, one of them alone."""
+    group = distributed.init()
+    m = model(norm=False)
+    opt = flux.setup(flux.OptimiserChain(flux.AccumGrad(2), flux.Adam(1e-2)), m)
+    for n in (8, 5, 7, 2):
+        x, y = data(n)
+        part = share(x, group), share(y, group)
+        flux.update(opt, m, distributed.withgradient(lambda m, part=part: loss(m, *part), m, len(part[0]))[1])
+    half = distributed.Group(group.comm.Split(group.rank % 2))
+    x, y = data(6, half.size)
+    part = share(x, half), share(y, half)
+    value, grads = distributed.withgradient(lambda m: loss(m, *part), m, len(part[0]), half)
+    return {"numbers": numbers(m), "half": [half.size, float(value), [a.tolist() for a in leaves(grads)]]}
+
+
+def uneven(what):
+    """Rank 1 has a batch less than the others, and goes on to something else; or nobody has one."""
+    group = distributed.init()
+    m = model(norm=False)
+    x, y = data(4) if what == "shorter" else data(0)
+    for _ in range(3 - group.rank):
+        distributed.withgradient(lambda m: loss(m, x, y), m, len(x))
+    distributed.check_equal(m)
+
+
 def failing(how, folder):
     """Rank 1 fails in the middle of a run."""
     training(folder, 3, how=how)
 
 
 if __name__ == "__main__":
-    result = globals()[sys.argv[1]](*sys.argv[2:])
+    results = [globals()[name](*sys.argv[2:]) for name in sys.argv[1].split(",")]
+    result = results if len(results) > 1 else results[0]
     Path(os.environ["RESULTS"], str(distributed.rank())).write_text(json.dumps(result))

@@ -1,5 +1,6 @@
 """Jobs of several ranks, started as a user would: ``mpiexec -n N python -m tests.distributed.jobs NAME``."""
 
+import functools
 import json
 import os
 import subprocess
@@ -32,6 +33,16 @@ def run(n, name, *arguments, environment=None, **keywords):
         _, err = job.communicate(timeout=120)
         assert job.returncode == 0, err
         return [json.loads(Path(folder, str(rank)).read_text()) for rank in range(n)]
+
+
+TOGETHER = ("forked", "several", "shards", "plain_training")
+
+
+@functools.cache
+def together():
+    """The results of several jobs of three ranks that are started once."""
+    found = run(3, ",".join(TOGETHER))
+    return {name: [rank[i] for rank in found] for i, name in enumerate(TOGETHER)}
 
 
 def fails(n, name, *arguments, environment=None):

@@ -5,6 +5,7 @@ import functools
 import json
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import minitorch_flux as flux
 from minitorch_flux import distributed
+from minitorch_flux.distributed import waiting
 from minitorch_flux.distributed.groups import Group
 
 from . import jobs, ranks
@@ -44,7 +46,7 @@ def test_gradients_are_those_of_one_process_on_the_whole_batch(n, batches):
 
 def test_ranks_that_go_different_ways():
     """Each parameter has a gradient on some ranks only, in its own dtype; inner gradients are nobody else's concern."""
-    found = ranks.run(3, "forked")
+    found = ranks.together()["forked"]
     m = jobs.Forked()
     x = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
     parts = [flux.gradient(functools.partial(lambda m, r: m.loss(x[2 * r : 2 * r + 2], r), r=r), m) for r in range(3)]
@@ -60,7 +62,7 @@ def test_ranks_that_go_different_ways():
 
 
 def test_a_run_is_that_of_one_process():
-    found = ranks.run(3, "plain_training")
+    found = ranks.together()["plain_training"]
     m = jobs.model()
     loader = flux.DataLoader(jobs.data(23), 6, shuffle=True, rng=flux.Generator(3))
     state = flux.train(jobs.scored, m, loader, flux.Adam(1e-2), epochs=2)
@@ -94,7 +96,7 @@ def test_runs_repeat_bit_by_bit_and_resume_on_any_number_of_ranks(tmp_path):
 
 
 def test_shards_are_disjoint_complete_and_reshuffled():
-    found = ranks.run(3, "shards")
+    found = ranks.together()["shards"]
     assert {r["length"] for r in found} == {4}
     epochs = []
     for e in range(2):
@@ -116,6 +118,23 @@ def test_sums_broadcasts_words_and_agreements():
         assert result[2] == [{"rank": r, "word": "ä" * r} for r in range(4)]
         assert result[3] == ("enough" if rank == 1 else "rank 1: enough")
         assert result[4:] == ["", [rank, 4, True, True]]
+
+
+def test_gradient_accumulation_and_a_second_group():
+    found = ranks.together()["several"]
+    m = jobs.model(norm=False)
+    opt = flux.setup(flux.OptimiserChain(flux.AccumGrad(2), flux.Adam(1e-2)), m)
+    for n in (8, 5, 7, 2):
+        flux.update(opt, m, flux.gradient(functools.partial(lambda m, b: jobs.loss(m, *b), b=jobs.data(n)), m))
+    for rank, result in enumerate(found):
+        for path, a in jobs.numbers(m).items():
+            np.testing.assert_allclose(result["numbers"][path], a, rtol=1e-9, atol=1e-12, err_msg=path)
+        size, value, grads = result["half"]
+        assert size == (1 if rank == 1 else 2)
+        expected, expected_grads = flux.withgradient(functools.partial(lambda m, b: jobs.loss(m, *b), b=jobs.data(6, size)), m)
+        np.testing.assert_allclose(value, expected, **TOLERANCE)
+        for a, b in zip(grads, jobs.leaves(expected_grads), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
 
 
 def test_one_rank_stops_all():
@@ -164,6 +183,25 @@ def test_a_rank_that_does_not_come_ends_the_job_in_time(how, tmp_path):
         assert "the ranks wait for each other at different places since 2 s, the job ends" in said, said
         assert "rank 1 at the end of the program" in said
     assert seconds < 40
+
+
+def test_a_rank_with_fewer_batches_is_told_where_it_is():
+    """It compares weights while the others add gradients: neither may take the other's numbers for its own."""
+    _, said, _ = ranks.fails(2, "uneven", "shorter", environment={"MINITORCH_FLUX_DISTRIBUTED_TIMEOUT": "1"})
+    assert ("the ranks wait for each other at different places since 1 s, the job ends; waiting: rank 0 at the sum of the "
+            "gradients; rank 1 at the numbers of the model") in said, said
+
+
+@pytest.mark.slow
+def test_nobody_has_an_observation():
+    _, said, _ = ranks.fails(2, "uneven", "empty")
+    assert "ValueError: distributed.withgradient: no rank has any observation" in said
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_job(tmp_path):
+    _, said, _ = ranks.fails(2, "failing", "interrupt", tmp_path)
+    assert "rank 1 of 2 has failed, the job ends: KeyboardInterrupt" in said
 
 
 class Alike(Group):
@@ -250,6 +288,40 @@ def test_wrong_arguments():
     loader = distributed.DistributedLoader(np.zeros(9), 3, group=three)
     with pytest.raises(ValueError, match="capture=True replays a step of one process"):
         flux.train(jobs.loss, m, loader, flux.Adam(), capture=True)
+
+
+def test_a_gradient_after_its_sum_is_refused():
+    """Nothing is known that makes a tape grow on its way back; were it so, the sum would be wrong without a word."""
+    m = flux.Dense(2, 2)
+    reduction = distributed.gradients._Reduction(Group(), distributed.gradients._buckets(m))
+    reduction.expected[id(m.weight)] = 1
+    reduction.arrived(m.weight, np.ones((2, 2), np.float32))
+    with pytest.raises(RuntimeError, match=r"a gradient of shape \(2, 2\) came after its sum over the ranks had begun"):
+        reduction.arrived(m.weight, np.ones((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_waiting_leaves_the_core_to_others(crowded, monkeypatch):
+    """At once where ranks share cores, after a while where each has one; the timeout names what was waited for."""
+    now, naps, rung = [0.0], [], []
+
+    def sleep(seconds):
+        naps.append((now[0], seconds))
+        now[0] += max(seconds, 0.01)
+
+    def tested(requests):
+        now[0] += 1e-5
+        return bool(rung)
+
+    mpi = types.SimpleNamespace(Request=types.SimpleNamespace(Testall=tested))
+    monkeypatch.setitem(sys.modules, "mpi4py", types.SimpleNamespace(MPI=mpi))
+    monkeypatch.setattr(waiting, "time", types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    waiting.wait(types.SimpleNamespace(crowded=crowded, timeout=3.0, ring=rung.append), ["a request"], "a sum")
+    assert rung == ["a sum"]
+    assert 3 < now[0] < 3.1
+    start = naps[0][0]
+    assert start < 0.005 if crowded else waiting.SPIN <= start < waiting.SPIN + 0.001
+    assert all(seconds == (waiting.NAP if at < 1 else waiting.REST) for at, seconds in naps if abs(at - 1) > 0.02)
 
 
 def test_a_launcher_without_mpi4py_says_what_to_install(monkeypatch):

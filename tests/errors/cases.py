@@ -10,6 +10,9 @@ flux.Linear
 flux.Conv2d
 flux.CrossEntropyLoss
 flux.backward
+flux.tensor(zeros(2, 3)).view(6)
+Dense(2, 3).half()
+Chain(relu).cuda()
 Conv((3, 3), 1, 8, padding=1)
 Dropout(0.5, dim=0)
 DataLoader(zeros(8), batch_size=4)
@@ -276,6 +279,10 @@ glorot_uniform(3, 4, dtype="int32")
 """
 
 CASES["Models' states"] = """
+flux.mixed(Dense(2, 3), "float32")
+flux.mixed(Dense(2, 3), "float16", keep="Dense")
+flux.mixed(Chain(Dense(None, 3)), "float16")
+flux.mixed(zeros(2), "float16")
 Dense(1, 1).load_state_dict({"weight": np.ones((1, 1))})
 Dense(1, 1).load_state_dict({"weight": np.ones((1, 2)), "bias": np.ones(1)})
 Dense(1, 1).load_state_dict({"weight": np.ones((1, 1)), "bias": np.ones(1), "scale": np.ones(1)})
@@ -532,6 +539,11 @@ Adam(amsgrad="yes")
 schedules.Sequence([schedules.Constant(0.1)], [5])
 schedules.Plateau(0.1).load_state_dict({})
 setup(Adam(), read_only())
+LossScale(0.1)
+setup(OptimiserChain(ClipNorm(1.0), LossScale(), Adam()), Dense(1, 1))
+setup(OptimiserChain(LossScale(), LossScale(), Adam()), Dense(1, 1))
+adjust(setup(OptimiserChain(LossScale(), Adam()), Dense(1, 1))["weight"], growth_interval=100)
+updated(lambda g: {"weight": np.full((1, 2), np.nan), "bias": np.ones(1)}, OptimiserChain(LossScale(1.0), Adam()))
 """
 
 CASES["Data"] = """

@@ -81,7 +81,7 @@ def test_what_is_kept_for_the_backward_pass_is_what_the_pool_lends(monkeypatch):
     with flux.record():
         y = model(x)
     used = flux.memory_stats()["used"] - before
-    assert flux.summary(model, x).activation_bytes == pytest.approx(used, rel=0.125)  # the pool's size classes, see memory.py
+    assert flux.summary(model, x).activation_bytes == pytest.approx(used, rel=0.03)  # what is below 64 kB is not the pool's
     assert y.shape == (64, 10)
 
 

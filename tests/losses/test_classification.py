@@ -313,13 +313,17 @@ def test_other_wrong_arguments(name):
         loss(1.0, 0)
 
 
-def test_float_dtypes_are_kept():
+def test_float_dtypes_are_kept_and_16_bits_are_computed_in_float32():
     for dtype in (np.float16, np.float32, np.float64):
-        for name in CLASSES:
-            value, dp = flux.withgradient(lambda p, n=name: getattr(losses, n)(p, T), P.astype(dtype))
-            assert value.dtype == dp.dtype == dtype
-        for name in ELEMENTS:
-            assert getattr(losses, name)(Q.astype(dtype), Y).dtype == dtype
+        for name in [*CLASSES, *ELEMENTS]:
+            y, p = (T, P) if name in CLASSES else (Y, Q)
+            value, dp = flux.withgradient(lambda p, n=name, y=y: getattr(losses, n)(p, y), p.astype(dtype))
+            assert dp.dtype == dtype
+            assert value.dtype == (np.float32 if dtype == np.float16 else dtype)
+            if dtype == np.float16:
+                wide, exact = flux.withgradient(lambda p, n=name, y=y: getattr(losses, n)(p, y), p.astype(dtype).astype("f"))
+                np.testing.assert_allclose(value, wide, rtol=1e-6)
+                np.testing.assert_allclose(dp, exact, rtol=1e-3, atol=1e-7)
     assert losses.logitcrossentropy([[1, 2]], [0]).dtype == np.float64
 
 

@@ -27,7 +27,8 @@ def test_value_and_derivatives_in_both_arguments(name, agg, put):
         return np.asarray(put(ELEMENTS[name](p, y)))
 
     dtypes = (np.float32,) if name == "msle" else (np.float16, np.float32)
-    check_operation(LOSSES[name], Y_HAT, Y, agg=agg, oracle=oracle, tolerance=1e-5, tolerance32=1e-4, dtypes=dtypes)
+    near = {"tolerance": 1e-5, "tolerance32": 1e-4}
+    check_operation(LOSSES[name], Y_HAT, Y, agg=agg, oracle=oracle, dtypes=dtypes, wide=True, **near)
     check_operation(LOSSES[name], Y_HAT[0, 0], Y[0, 0])
 
 
@@ -90,10 +91,11 @@ def test_extreme_values():
     assert np.isfinite(float(losses.msle(np.zeros(2, "f"), np.ones(2, "f"))))
 
 
-def test_float16_sums_in_float32():
-    e = np.full(4000, 12.0, np.float16)
-    assert float(losses.mse(e, np.zeros_like(e))) == 144
-    assert losses.mse(e, np.zeros_like(e)).dtype == np.float16
+def test_float16_is_computed_in_float32():
+    e = np.full(4000, 300.0, np.float16)
+    assert float(losses.mse(e, np.zeros_like(e))) == pytest.approx(90000)  # beyond float16
+    assert losses.mse(e, np.zeros_like(e)).dtype == np.float32
+    assert flux.gradient(losses.mse, e, np.zeros(4000))[0].dtype == np.float16
 
 
 def test_targets_are_converted_to_the_prediction_s_dtype():

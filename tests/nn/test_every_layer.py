@@ -451,6 +451,8 @@ def test_it_computes_in_the_dtype_of_its_weights(case, dtype):
         assert {t.dtype.name for t in outputs(whole)} == {dtype if m.state_dict() else "float32"}
     if m.parameters() and case.make is not SkipConnection:  # the input itself comes out beside the layer's output
         for other in ("float16", "float32", "float64", "int64"):
+            if m.stays_float32 and (dtype, other) == ("float32", "float16"):
+                continue  # norms take 16 bits as they are: test_mixed.py
             z = run(m, case, mapped(x, lambda a, other=other: a if a.dtype.kind == "i" else a.astype(other)))
             assert {t.dtype.name for t in outputs(z)} == {dtype}, f"of {other}"
     near(arrays(y), arrays(run(flux.testmode(case.layer()), case)), 3e-2 if dtype == "float16" else 1e-5)

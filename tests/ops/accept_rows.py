@@ -16,6 +16,7 @@ from minitorch_flux.ops.elementwise import LARGE, PARALLEL
 from minitorch_flux.ops.geometry import window
 from minitorch_flux.ops.nonlinearities import identity, relu, sigmoid, swish, tanh
 from minitorch_flux.ops.reductions import FEW
+from minitorch_flux.ops.scans import FEW as SCANNED
 from minitorch_flux.ops.upsampling import linear_taps
 
 LAYOUTS = ("contiguous", "transposed", "with gaps", "reversed")
@@ -150,6 +151,7 @@ def _(d):
         for inside in (False, True):
             yield d.normal(5, n), d.plain(n), d.plain(n), 1, 0.1, inside
         yield d.normal(2, 3, n), d.normal(3, n), None, 2, 0.1, True
+        yield d.normal(2, n), d.high(n), d.high(n), 1, 0.1, True
         yield d.normal(n), None, None, 1, 0.1, False
 
 
@@ -160,6 +162,7 @@ def _(d):
         x, w, b = d.normal(37, n), d.plain(n), d.plain(n)
         _, shift, s = reference("layer_norm_forward", x, w, b, 1, 0.1, True)
         yield d.normal(37, n), x, w, shift, s, 1, 0.1, True, (True, True, True)
+        yield d.normal(37, n), x, d.high(n), shift, s, 1, 0.1, True, (True, True, True)
         yield d.normal(37, n), x, None, shift, s, 1, 0.1, True, (True, False, False)
 
 
@@ -167,6 +170,7 @@ def _(d):
 def _(d):
     for n in SIZES:
         yield d.normal(5, n), d.plain(n), 1, 0.1
+        yield d.normal(5, n), d.high(n), 1, 0.1
         yield d.normal(2, 3, n), None, 2, 0.1
 
 
@@ -176,6 +180,7 @@ def _(d):
         x, w = d.normal(37, n), d.plain(n)
         _, scale = reference("rms_norm_forward", x, w, 1, 0.1)
         yield d.normal(37, n), x, w, scale, 1, (True, True)
+        yield d.normal(37, n), x, d.high(n), scale, 1, (True, True)
 
 
 # -- channel_norms.cu --------------------------------------------------------------------------------------------------
@@ -196,6 +201,7 @@ def _whole_mean(y, stats):
 def _(d):
     for shape in _IMAGES:
         yield d.normal(*shape), d.plain(shape[1]), d.plain(shape[1]), 0.1, tanh
+        yield d.normal(*shape), d.high(shape[1]), d.high(shape[1]), 0.1, tanh
         yield d.normal(*shape), None, None, 0.1
 
 
@@ -206,18 +212,21 @@ def _(d):
         x, w, b = d.normal(*shape), d.plain(shape[1]), d.plain(shape[1])
         _, stats = reference("batch_norm_forward", x, w, b, 0.1, tanh)
         yield d.normal(*shape), x, w, b, stats, tanh, (True, True, True)
+        yield d.normal(*shape), x, d.high(shape[1]), d.high(shape[1]), stats, tanh, (True, True, True)
 
 
 @row("fixed_norm_forward", outside=lambda d: iter([(d.normal(0, 3), None, None, d.high(4, 3))]))
 def _(d):
     for shape in _IMAGES:
         yield d.normal(*shape), d.plain(shape[1]), d.plain(shape[1]), d.high(4, shape[1]), tanh
+        yield d.normal(*shape), d.high(shape[1]), d.high(shape[1]), d.high(4, shape[1]), tanh
 
 
 @row("group_norm_forward", view=_whole_mean, outside=lambda d: iter([(d.normal(0, 4), None, None, 2, 0.1)]))
 def _(d):
     for shape in ((3, 6, 33), (3, 6, 2, 3), (3, 6)):
         yield d.normal(*shape), d.plain(6), d.plain(6), 2, 0.1, tanh
+        yield d.normal(*shape), d.high(6), d.high(6), 2, 0.1, tanh
 
 
 @row("group_norm_backward", outside=lambda d: iter([(d.normal(0, 4), d.normal(0, 4), None, None, d.high(4, 0), 2, identity,
@@ -227,6 +236,7 @@ def _(d):
         x, w, b = d.normal(*shape), d.plain(6), d.plain(6)
         _, stats = reference("group_norm_forward", x, w, b, 2, 0.1, tanh)
         yield d.normal(*shape), x, w, b, stats, 2, tanh, (True, True, True)
+        yield d.normal(*shape), x, d.high(6), d.high(6), stats, 2, tanh, (True, True, True)
 
 
 # -- nonlinearities.cu, special.cu, casts.cu, dropouts.cu, philox.cu ---------------------------------------------------
@@ -273,7 +283,7 @@ def _(d):
         yield (d.normal(2, n),)
 
 
-@row("astype_forward", dtypes=("float32", "float16", "bfloat16"), copies=False, tolerance=0,
+@row("astype_forward", dtypes=("float32", "float16", "bfloat16"), tolerance=0,
      outside=lambda d: iter([(d.normal(1023), "float32" if d.dtype != "float32" else "float16"), (d.normal(2000), d.dtype),
                              (d.normal(2000), np.dtype("float64"))]))
 def _(d):
@@ -341,6 +351,13 @@ def _recurrence_outside(d):
     yield d.plain(2, 3, dtype="float64" if d.dtype != "float64" else "float32"), d.normal(2, 3), 1
 
 
+@row("cumsum_forward", "cumprod_forward", outside=lambda d: iter([(d.normal(SCANNED - 1), 0)]))
+def _(d):
+    yield d.uniform(SCANNED), 0
+    yield d.uniform(SCANNED // 16, 17), 1, True
+    yield d.uniform(40, 3, 1025), 1
+
+
 @row("recurrence_forward", outside=_recurrence_outside)
 def _(d):
     for n in SIZES:
@@ -361,7 +378,7 @@ def _(d):
 
 def _extreme_outside(d):
     yield d.normal(128, 127), (1,)
-    yield d.normal(4096, 15), (1,)
+    yield d.normal(8192, 3), (1,)
     yield d.normal(32, 33, 32), (0, 2)
 
 
@@ -465,6 +482,18 @@ def _(d):
         yield x, w, box
 
 
+def _finished_outside(d):
+    yield d.normal(0, 32, 16, 16), d.normal(64, 32, 1, 1), d.normal(64), window("w", (1, 1)), relu
+    yield d.normal(2, 3, 9, 9), d.normal(4, 3, 3, 3), d.normal(4), window("w", (3, 3)), relu
+
+
+@row("conv_bias_act_forward", dtypes=WIDE, outside=_finished_outside)
+def _(d):
+    x, w, b = d.normal(2, 32, 16, 16), d.normal(64, 32, 1, 1), d.normal(64)
+    for bias, activation in ((b, identity), (b, relu), (None, relu), (b, swish)):
+        yield x, w, bias, window("w", (1, 1)), activation
+
+
 @row("conv_data_forward", dtypes=WIDE, outside=lambda d: iter([(d.normal(0, 3, 3), d.normal(3, 2, 3), _BOX, (5,))]))
 def _(d):
     for _, w, y, box, sizes in _grouped(d):
@@ -521,7 +550,12 @@ def _pools():
 _LONG = window("w", (17,))
 
 
-@row("max_pool_forward", tolerance=0, outside=lambda d: iter([(d.normal(0, 2, 5), _BOX), (d.normal(1, 2, 20), _LONG)]))
+def _no_max_pool(d):
+    yield d.normal(0, 2, 5), _BOX
+    yield d.normal(1, 2, 20), _LONG
+
+
+@row("max_pool_forward", "max_pool_values", tolerance=0, outside=_no_max_pool)
 def _(d):
     for box, sizes in _pools():
         yield d.normal(2, 3, *sizes), box
@@ -596,6 +630,15 @@ def _(d):
         yield d.normal(3, n), 1, linear_taps(n, 2 * n + 1, None, True)
 
 
+@row("resample_planes", outside=lambda d: iter([(d.normal(0, 5, 5), _UP, _UP), (d.normal(2, 5, 12), _UP, _TO_ONE)]))
+def _(d):
+    for n in SIZES:
+        yield d.normal(2, 5, n), _UP, linear_taps(n, 2 * n + 1, None, True)
+
+
+_UP, _TO_ONE = linear_taps(5, 12, None, False), linear_taps(1, 12, None, False).transposed
+
+
 # -- dense.cu ----------------------------------------------------------------------------------------------------------
 
 
@@ -631,6 +674,18 @@ def _(d):
         yield d.normal(40, 30), d.normal(30, n)
 
 
+def _dense_weights_outside(d):
+    yield d.normal(9, 100), d.normal(9, 1000)  # few multiplications
+    yield d.normal(2, 1024), d.normal(2, 1024)  # few rows
+    yield d.normal(64, 128), d.plain(64, 128, dtype="float64" if d.dtype != "float64" else "float32")
+
+
+@row("dense_weights", outside=_dense_weights_outside, dtypes=WIDE)
+def _(d):
+    yield d.normal(8, 1024), d.normal(8, 128)
+    yield d.normal(1031, 2), d.normal(1031, 513)
+
+
 # -- attention.cu, ctc.cu, recurrences.cu, updates.cu ------------------------------------------------------------------
 
 
@@ -647,6 +702,44 @@ def _(d):
         s = d.normal(2, 3, 4, n)
         _, lse = reference("attention_weights", s.copy(), None, 0.7, -1)
         yield s, d.normal(2, 3, 4, n), None, lse, 0.7, -1
+
+
+# -- fused_attention.cu ------------------------------------------------------------------------------------------------
+
+
+def _heads(d):
+    for heads, length, n in ((2, 3, 5), (4, 70, 33)):
+        yield d.normal(2, heads, length, 4), d.normal(2, 2, n, 4), d.normal(2, 2, n, 6), None, False, 0.7
+        yield d.normal(2, heads, length, 4), d.normal(2, 2, n, 4), d.normal(2, 2, n, 6), d.flags(2, 1, length, n), True, 0.7
+
+
+def _no_keys(d):
+    yield d.normal(1, 1, 3, 4), d.normal(1, 1, 0, 4), d.normal(1, 1, 0, 4), None, False, 0.7
+
+
+@row("attention_forward", outside=_no_keys)
+def _(d):
+    yield from _heads(d)
+
+
+@row("attention_backward")
+def _(d):
+    for q, k, v, *rest in _heads(d):
+        y, lse = reference("attention_forward", q, k, v, *rest)
+        yield d.normal(*y.shape), q, k, v, lse, *rest
+
+
+@row("self_attention_forward")
+def _(d):
+    yield d.normal(2, 7, 24), 2, 2, None, True, 0.7
+    yield d.normal(2, 7, 32), 4, 2, None, False, 0.7
+
+
+@row("self_attention_backward")
+def _(d):
+    for x, heads, kvheads in ((d.normal(2, 7, 24), 2, 2), (d.normal(2, 7, 32), 4, 2)):
+        y, lse = reference("self_attention_forward", x, heads, kvheads, None, True, 0.7)
+        yield d.normal(*y.shape), x, lse, heads, kvheads, None, True, 0.7
 
 
 def _sequences(d, classes):

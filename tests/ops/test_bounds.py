@@ -102,7 +102,8 @@ def test_a_bound_that_no_algorithm_keeps_raises_with_what_is_needed():
 
 @pytest.mark.parametrize("kvheads", [4, 2])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_goes_through_fewer_queries_at_a_time(kvheads, masked):
+def test_attention_goes_through_fewer_queries_at_a_time(kvheads, masked, monkeypatch):
+    monkeypatch.setattr("minitorch_flux.ops.attention.suits", lambda *given: False)  # blocks alone
     q, k, v, dy = (RNG.standard_normal((4, h, 256, 8)).astype(np.float32) for h in (4, kvheads, kvheads, 4))
     mask = RNG.random((1, 1, 256, 256)) < 0.7 if masked else None
 

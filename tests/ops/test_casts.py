@@ -56,12 +56,20 @@ def test_lengths(rows, n, pair):
     np.testing.assert_array_equal(astype_forward(x, pair[1]), x.astype(pair[1]))
 
 
+@needs_compiler
+def test_a_gradient_is_converted_by_the_kernel():
+    x, dy = normal(50, 50).astype(np.float32), normal(50, 50, seed=1).astype(np.float32)
+    before = astype_forward.launches
+    dx = flux.vjp(lambda x: flux.astype(x, "float16"), x.T)[1](dy)
+    assert astype_forward.launches == before + 3, "x, which is not contiguous, the gradient that comes in, and back"
+    np.testing.assert_array_equal(dx, dy.astype(np.float16).astype(np.float32))
+
+
 def test_declined():
     before = astype_forward.launches
     x = normal(50, 50)
-    for y, dtype in ((x, np.float32), (x.astype(np.float16), np.float64), (x.astype(np.float32)[:, ::2], np.float16),
-                     (x.astype(np.float32)[:3], np.float16), (x > 0, np.float16), (x.astype(np.float16), np.int32),
-                     (x.astype(np.float16), np.float16)):
+    for y, dtype in ((x, np.float32), (x.astype(np.float16), np.float64), (x.astype(np.float32)[:3], np.float16),
+                     (x > 0, np.float16), (x.astype(np.float16), np.int32), (x.astype(np.float16), np.float16)):
         np.testing.assert_array_equal(astype_forward(y, dtype), y.astype(dtype))
     assert astype_forward.launches == before
 

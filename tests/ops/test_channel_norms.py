@@ -13,7 +13,15 @@ from minitorch_flux.ops import channel_norms as ops
 from minitorch_flux.ops.channel_norms import TILE, batch_norm, fixed_norm, group_norm
 from minitorch_flux.ops.nonlinearities import ACTIVATIONS, gelu, identity, relu, tanh
 from minitorch_flux.readings.emulator import emulated
-from tests.oracles import check_against_torch, check_operation, laid_out, needs_compiler, normal
+from tests.oracles import (
+    assert_rounded,
+    check_against_torch,
+    check_operation,
+    laid_out,
+    needs_compiler,
+    normal,
+    short_dtypes,
+)
 
 SHAPES = [(4, 6), (5, TILE + 3), (3, 4, 5), (2, 6, 3, 2), (2, 3, 2, 1, 2), (1, 3, 7), (2, 1, 1, 3), (9, 2, 1, 1)]
 EPS = 1e-3
@@ -258,6 +266,47 @@ def test_empty_arrays(shape):
         assert dw.tolist() == [0] * shape[1]
         second = flux.gradient(lambda x, f=f: (flux.gradient(lambda z: (f(z, w) ** 2).sum(), x) ** 2).sum(), x)
         assert second.shape == shape
+
+
+# -- 16-bit floats -----------------------------------------------------------------------------------------------------
+
+FORMS = [batch_norm, lambda *a, **k: group_norm(*a, groups=2, **k), lambda x, w, b, **k: fixed_norm(x, w, b, w, b * b, **k)]
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", short_dtypes(), ids=str)
+def test_float32_weights_of_16_bit_inputs(dtype, form, kernels):
+    """Computed in float32 and rounded at the end: y and dx; the gradients of the weights are not rounded at all."""
+    for shape in ((6, 4, 9), (6, 4)):
+        x, w, b = (normal(*s, seed=i, dtype=np.float32) for i, s in enumerate((shape, shape[1:2], shape[1:2])))
+        short, dy = x.astype(dtype), normal(*shape, seed=3).astype(dtype)
+        f = lambda *a: form(*a, eps=EPS, activation=gelu)  # noqa: E731
+        with use_kernels(kernels):
+            (y, back), (exact, exact_back) = flux.vjp(f, short, w, b), flux.vjp(f, short.astype(np.float32), w, b)
+            (dx, *rest), (dx_exact, *rest_exact) = back(dy), exact_back(dy.astype(np.float32))
+        assert y.dtype == dx.dtype == dtype
+        assert_rounded(y, exact)
+        assert_rounded(dx, dx_exact)
+        for g, wanted in zip(rest, rest_exact, strict=True):
+            assert g.dtype == np.float32
+            np.testing.assert_allclose(g, wanted, rtol=1e-5, atol=1e-5)
+
+        def second(x, w, b, f=f):
+            inner = lambda x, w: ((flux.gradient(lambda t: (f(t, w, b) ** 2).sum(), x) * 0.1) ** 2).sum()  # noqa: E731
+            return flux.gradient(inner, x, w)
+
+        got, exact = second(short, w, b), second(*(a.astype(np.float64) for a in (short, w, b)))
+        assert [g.dtype for g in got] == [dtype, np.float32]
+        for g, wanted in zip(got, exact, strict=True):
+            near = 0.02 if dtype == np.float16 else 0.15
+            np.testing.assert_allclose(g.astype(np.float64), wanted, atol=near * np.abs(wanted).max())
+
+
+def test_given_statistics_keep_their_dtype():
+    x, w = normal(4, 3, dtype=np.float16), np.ones(3, np.float32)
+    grads = flux.gradient(lambda *a: (fixed_norm(*a, eps=EPS) ** 2).sum(), x, w.astype(np.float16), w, w, w)
+    assert [g.dtype.name for g in grads] == ["float16", "float16", "float32", "float32", "float32"]
 
 
 # -- running statistics ------------------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ def test_what_it_takes_can_compute_the_case(axes, passing, images, inputs, outpu
         ("direct", case("forward", (5, 5), 128, 1, 6, (28, 28), pad=2)),
         ("depthwise", case("data", (3, 3), 8, 1, 1, (28, 28), pad=1, groups=64)),
         ("pointwise", case("forward", (1, 1), 4, 20, 7, (60, 60))),
+        ("panels", case("forward", (1, 1), 8, 64, 256, (56, 56))),
+        ("panels", case("forward", (16, 16), 8, 3, 192, (224, 224), stride=16)),
+        ("panels", case("filter", (1, 1), 8, 256, 64, (56, 56))),
         ("image_columns", case("forward", (3, 13, 13), 8, 16, 32, (3, 30, 30))),
         # on a GPU
         ("winograd", case("forward", (3, 3), 32, 64, 64, (32, 32), False, pad=1)),

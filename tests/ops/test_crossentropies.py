@@ -61,6 +61,7 @@ def test_value_and_derivatives(shape, axis, kind, agg):
             oracle=lambda x, w=weight, a=smoothing: by_loops(x, t, w, axis, a, agg),
             order=2 if small else 1,
             dtypes=(np.float16, np.float32),
+            wide=True,
         )
 
 
@@ -221,9 +222,9 @@ def test_the_sum_is_the_same_bits_again():
 
 def test_backward_scales():
     slope = normal(2, 3, 4)
-    np.testing.assert_array_equal(logitcrossentropy_backward(np.array(2.0), slope, 1, "mean")[0], 2 * slope)
+    np.testing.assert_array_equal(logitcrossentropy_backward(np.array(2.0), slope, slope.dtype, 1, "mean")[0], 2 * slope)
     dy = normal(2, 4)
-    np.testing.assert_array_equal(logitcrossentropy_backward(dy, slope, 1, "none")[0], dy[:, None] * slope)
+    np.testing.assert_array_equal(logitcrossentropy_backward(dy, slope, slope.dtype, 1, "none")[0], dy[:, None] * slope)
 
 
 @pytest.mark.parametrize("options", [{}, {"lanes": 64, "grid": 2}, {"backwards": True},

@@ -11,7 +11,17 @@ import minitorch_flux as flux
 from minitorch_flux import gelu, identity, leakyrelu, relu, tanh
 from minitorch_flux.backend import FUNCTIONS, use_kernels
 from minitorch_flux.backend.threads import num_threads
-from minitorch_flux.ops.dense import FEW, by_panels, by_rows, dense, dense_data, dense_forward
+from minitorch_flux.ops.dense import (
+    FEW,
+    MANY,
+    by_panels,
+    by_rows,
+    dense,
+    dense_data,
+    dense_forward,
+    dense_weights,
+    weights_by_parts,
+)
 from tests.oracles import needs_compiler
 
 RNG = np.random.default_rng(0)
@@ -67,6 +77,46 @@ def test_the_bits_depend_neither_on_the_threads_nor_on_the_other_rows():
     np.testing.assert_array_equal(by_panels(x[13:50], w, b, tanh, True, 1)[0], whole[13:50])
 
 
+@needs_compiler
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 110), st.sampled_from([np.float32, np.float64]),
+       st.integers(1, 4), st.integers(1, 50), st.sampled_from([8, 16, 1024]))
+def test_gradients_of_weights_of_any_shape(rows, n, k, dtype, parts, chunk, group):
+    dz, x = RNG.standard_normal((rows, n)).astype(dtype), RNG.standard_normal((rows, k)).astype(dtype)
+    wanted = np.einsum("mi,mj->ij", dz, x)
+    found = weights_by_parts(dz, x, parts, chunk, group)
+    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(weights_by_parts(dz, x, 1, chunk, 1024), found)  # whichever thread makes which part
+
+
+@needs_compiler
+def test_large_gradients_of_weights_are_the_kernels():
+    dz, x = RNG.standard_normal((64, 128)), RNG.standard_normal((64, 128))
+    assert dz.size * 128 == MANY
+    before = FUNCTIONS["dense_weights"].launches
+    for a, b in ((dz, x), (dz[::-1], np.asfortranarray(x))):
+        np.testing.assert_allclose(dense_weights(a, b), a.T @ b, rtol=1e-9, atol=1e-12)
+    assert FUNCTIONS["dense_weights"].launches == before + 2
+    dz[3, 5], x[7, 9] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(np.isfinite(dense_weights(dz, x)), np.isfinite(dz.T @ x))
+    dense_weights(dz[:, 1:], x)
+    dense_weights(dz, x.astype(np.float32))
+    dense_weights(*[np.tile(a, (1, 16))[:7] for a in (dz, x)])
+    try:
+        flux.set_workspace_limit(1000)
+        np.testing.assert_allclose(dense_weights(dz[10:], x[10:]), dz[10:].T @ x[10:], rtol=1e-9, atol=1e-12)
+    finally:
+        flux.set_workspace_limit(None)
+    assert FUNCTIONS["dense_weights"].launches == before + 3
+
+
+def test_one_sample_makes_an_outer_product():
+    dz, x = RNG.standard_normal((1, 7)), RNG.standard_normal((1, 9))
+    x[0, 2], dz[0, 3] = np.nan, np.inf
+    np.testing.assert_array_equal(dense_weights.reference(dz, x), np.outer(dz, x))
+
+
 def launches(f):
     functions = [FUNCTIONS[n] for n in ("dense_forward", "dense_data")]
     before = [g.launches for g in functions]
@@ -89,11 +139,12 @@ def test_the_fast_path_runs_forward_and_backward():
     assert launches(step) == [1, 0]
 
 
-def test_gradients_against_torch():
+@pytest.mark.parametrize("shape", [(33, 40, 57), (75, 110, 130)])
+def test_gradients_against_torch(shape):
     torch = pytest.importorskip("torch")
-    x, w, b = arrays(33, 40, 57)
-    x = x.reshape(3, 11, 40)
-    dy = RNG.standard_normal((3, 11, 57))
+    x, w, b = arrays(*shape)
+    x = x.reshape(3, -1, shape[1])
+    dy = RNG.standard_normal((*x.shape[:2], shape[2]))
     grads = flux.gradient(lambda *a: (dense(*a, activation=gelu) * dy).sum(), x, w, b)
     tensors = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
     y = torch.nn.functional.gelu(torch.nn.functional.linear(*tensors), approximate="tanh")

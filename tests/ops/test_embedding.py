@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitorch_flux import use_kernels
+from minitorch_flux.backend import is_whole
 from minitorch_flux.ops.embedding import (
     bag_argmax,
     bag_max,
@@ -15,6 +16,7 @@ from minitorch_flux.ops.embedding import (
     embedding,
     embedding_backward,
 )
+from minitorch_flux.ops.indexing import take_backward
 from minitorch_flux.readings.emulator import emulated
 from tests.oracles import check_operation, laid_out, needs_compiler, normal
 
@@ -136,3 +138,14 @@ def test_under_the_sanitizers(sanitize):
     with emulated(sanitize=sanitize):
         everything(normal(7, 70, dtype=np.float32), normal(6, dtype=np.float32), np.array([0, 6, 2, 2, 1, 6]),
                    np.array([0, 2, 2, 6]))  # fmt: skip
+
+
+def test_the_gradient_of_a_table_is_no_view():
+    for shape in ((3, 3), (70, 300)):
+        for axis in (0, 1):
+            dy = normal(*(4 if i == axis else n for i, n in enumerate(shape)))
+            dw = take_backward(dy, np.array([2, 0, 2, 1]), axis, shape)
+            assert axis == 1 or is_whole(dw)
+            wanted = np.zeros(shape)
+            np.add.at(wanted, (slice(None),) * axis + ([2, 0, 2, 1],), dy)
+            np.testing.assert_allclose(dw, wanted)

@@ -12,7 +12,15 @@ from minitorch_flux.backend import use_kernels
 from minitorch_flux.ops import layer_norms
 from minitorch_flux.ops.layer_norms import chunks, layer_norm, rms_norm
 from minitorch_flux.readings.emulator import emulated
-from tests.oracles import check_against_torch, check_operation, laid_out, needs_compiler, normal
+from tests.oracles import (
+    assert_rounded,
+    check_against_torch,
+    check_operation,
+    laid_out,
+    needs_compiler,
+    normal,
+    short_dtypes,
+)
 
 CASES = [((4, 3), 1), ((3, 1), 1), ((1, 5), 1), ((2, 3, 4), 2), ((2, 3, 4), 3), ((7,), 1), ((2, 2, 3, 2), 1), ((70, 5), 1)]
 EMPTY = [((0, 3), 1), ((2, 0), 1), ((2, 0, 3), 2)]
@@ -201,6 +209,46 @@ def test_bfloat16():
         np.testing.assert_allclose(y.data.astype(np.float32), wanted.data, atol=0.05)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("dtype", short_dtypes(), ids=str)
+def test_float32_weights_of_16_bit_inputs(dtype, kernels):
+    """Computed in float32 and rounded at the end: y and dx; the gradients of the weights are not rounded at all."""
+    x, w, b = (a.astype(np.float32) for a in arrays((19, 33), 1))
+    short, dy = x.astype(dtype), normal(19, 33, seed=3).astype(dtype)
+    for f, weights in ((layer_norm, (w, b)), (rms_norm, (w,)), (lambda *a: layer_norm(*a, eps_inside=False), (w, b))):
+        with use_kernels(kernels):
+            y, back = flux.vjp(f, short, *weights)
+            dx, *rest = back(dy)
+            exact, exact_back = flux.vjp(f, short.astype(np.float32), *weights)
+            dx_exact, *rest_exact = exact_back(dy.astype(np.float32))
+        assert y.dtype == dx.dtype == dtype
+        assert_rounded(y, exact)
+        assert_rounded(dx, dx_exact)
+        for g, wanted in zip(rest, rest_exact, strict=True):
+            assert g.dtype == np.float32
+            np.testing.assert_allclose(g, wanted, rtol=1e-5, atol=1e-5)
+
+    def second(x, w):
+        def inner(x, w):
+            return ((flux.gradient(lambda t: (layer_norm(t, w, b) ** 2).sum(), x) * 0.1) ** 2).sum()
+
+        return flux.gradient(inner, x, w)
+
+    got, wanted = second(short, w), second(short.astype(np.float64), w.astype(np.float64))
+    assert [g.dtype for g in got] == [dtype, np.float32]
+    near = 0.02 if dtype == np.float16 else 0.15
+    for g, exact in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(g.astype(np.float64), exact, atol=near * np.abs(exact).max())
+
+
+def test_weights_of_both_widths_beside_16_bit_inputs():
+    x, w, b = (a.astype(np.float16) for a in arrays((3, 5), 1))
+    both = flux.gradient(lambda x, w, b: (layer_norm(x, w, b) ** 2).sum(), x, w, b.astype(np.float32))
+    assert [g.dtype for g in both] == [np.float16, np.float16, np.float32]
+    assert layer_norm(x, None, b.astype(np.float32)).dtype == np.float32, "a bias alone is promoted with x"
+    assert layer_norm(x, w.astype(np.float64)).dtype == np.float64
+
+
 def test_the_default_eps_of_rms_norm_is_pytorchs():
     torch = pytest.importorskip("torch")
     for dtype in (np.float16, np.float32, np.float64):
@@ -276,6 +324,31 @@ def test_what_the_kernels_decline():
     assert launches() == before
     flux.gradient(lambda b: layer_norm(x, None, b).sum(), b)
     assert launches() == before
+
+
+@needs_compiler
+@pytest.mark.parametrize("level", [0, 1e38])
+def test_the_ends_of_rows(level):
+    """What is beyond a row, zeros, is no part of a sum, however far from them the row is."""
+
+    def results(weight, bias, how):
+        f = {name: how(getattr(layer_norms, name)) for name in NAMES}
+        wanted = (True, weight is not None)
+        y, shift, s = f[NAMES[0]](x, weight, bias, 1, 1e-5, True)
+        found = [y, *f[NAMES[1]](dy, x, weight, shift, s, 1, 1e-5, True, (*wanted, weight is not None))]
+        if level:  # too large to be squared
+            return found
+        y, scale = f[NAMES[2]](x, weight, 1, 1e-3)
+        return [*found, y, *f[NAMES[3]](dy, x, weight, scale, 1, wanted)]
+
+    for width in [*range(2, 18), 33]:
+        x, dy = level + normal(17, width, dtype=np.float32), normal(17, width, seed=1, dtype=np.float32)
+        for weights in ((None, None), (1 + normal(width, seed=2, dtype=np.float32), normal(width, seed=3, dtype=np.float32))):
+            wanted = results(*weights, lambda f: f.reference)
+            for a, b in zip(results(*weights, lambda f: f), wanted, strict=True):
+                assert (a is None) == (b is None)
+                if b is not None:
+                    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * max(abs(b).max(), 1e-3))
 
 
 @needs_compiler

@@ -12,6 +12,7 @@ from minitorch_flux.ops.pooling import (
     max_pool_backward,
     max_pool_forward,
     max_pool_gather,
+    max_pool_values,
     maxpool,
     mean_pool_backward,
     mean_pool_forward,
@@ -19,7 +20,7 @@ from minitorch_flux.ops.pooling import (
 )
 from minitorch_flux.readings.emulator import EMULATIONS, emulated
 from tests.ops.pooling_cases import CASES, DILATED, collected, windows
-from tests.oracles import apart, check_against_torch, check_operation, normal
+from tests.oracles import apart, check_against_torch, check_operation, needs_compiler, normal
 
 BFLOAT16 = pytest.importorskip("ml_dtypes").bfloat16
 
@@ -103,8 +104,8 @@ def test_kernels_equal_references(n, c, h, w, kh, kw, sh, sw, dilation, lo, hi, 
     dy = normal(*y.shape, seed=1).astype(dtype)
 
     def all_of_them():
-        return (*max_pool_forward(x, box), max_pool_backward(dy, arg, box, (h, w)), mean_pool_forward(x, box, True),
-                mean_pool_forward(x, box, False), mean_pool_backward(dy, box, False, (h, w)))
+        return (*max_pool_forward(x, box), max_pool_values(x, box), max_pool_backward(dy, arg, box, (h, w)),
+                mean_pool_forward(x, box, True), mean_pool_forward(x, box, False), mean_pool_backward(dy, box, False, (h, w)))
 
     got = all_of_them()
     assert [f.launches - b for f, b in zip(functions, before, strict=True)] == [2, 1, 2, 1]
@@ -125,16 +126,28 @@ def test_in_the_emulator(how):
 
         def all_of_them(x=x, box=box):
             y, arg = max_pool_forward(x, box)
-            return (y, arg, max_pool_backward(y, arg, box, x.shape[2:]), mean_pool_forward(x, box, False),
-                    mean_pool_backward(y, box, True, x.shape[2:]))
+            return (y, arg, max_pool_values(x, box), max_pool_backward(y, arg, box, x.shape[2:]),
+                    mean_pool_forward(x, box, False), mean_pool_backward(y, box, True, x.shape[2:]))
 
         with use_kernels(False):
             wanted = all_of_them()
         with emulated(**how) as emulation:
             got = all_of_them()
-        assert emulation.launches == 4
+        assert emulation.launches == 5
         for a, b in zip(got, wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_places_are_looked_for_only_where_a_gradient_may_ask_for_them():
+    x = normal(2, 3, 6, 8)
+    x[0, 0, 1, 1] = np.nan
+    before = max_pool_forward.launches, max_pool_values.launches
+    y = maxpool(x, (2, 2)).data
+    assert (max_pool_forward.launches, max_pool_values.launches) == (before[0], before[1] + 1)
+    z, _ = flux.vjp(lambda x: maxpool(x, (2, 2)), x)
+    assert (max_pool_forward.launches, max_pool_values.launches) == (before[0] + 1, before[1] + 1)
+    np.testing.assert_array_equal(y, z)
 
 
 # -- ties, NaN, infinities, padding ------------------------------------------------------------------------------------

@@ -387,6 +387,31 @@ def test_the_same_bits_again_and_with_any_number_of_threads(kind):
         flux.set_num_threads(threads)
 
 
+@needs_compiler
+@pytest.mark.parametrize("size", [37, 96])
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_that_walk_few_sequences_together(kind, size, monkeypatch):
+    """The same bits as with one thread, for outputs and gradients; parts begin inside panels, one has no units."""
+    steps, batch, threads = 640000 // size**2, 3, num_threads()
+    monkeypatch.setattr(time_steps, "STEP", 1)
+    monkeypatch.setattr(time_steps, "MANY", 1)  # the inputs' products, too
+    arrays, mask = inputs(kind, steps, batch, size, dtype=np.float32, scale=1 / math.sqrt(size)), some_mask(steps, batch)
+    try:
+        for here, reverse in ((None, False), (mask, True)):
+            flux.set_num_threads(1)
+            wanted = passes(kind, arrays, here, reverse)
+            for n in (2, 4):
+                flux.set_num_threads(n)
+                assert time_steps.as_team(arrays[0], normal(size, size))
+                found = passes(kind, arrays, here, reverse)
+                for i, (a, b) in enumerate(zip(wanted, found, strict=True)):
+                    if a is not None and i not in (len(wanted) - len(arrays) + k for k in range(1, len(arrays) - 1)):
+                        np.testing.assert_array_equal(a, b)  # but sums over T N, which are BLAS's
+        assert not time_steps.as_team(np.empty((4, 4 * n + 1, 3)), normal(3, 3))
+    finally:
+        flux.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nan_goes_on_from_its_step_in_its_sequence_alone(kind, kernels):

@@ -88,7 +88,52 @@ def test_wrong_axis(name):
         getattr(ops, name)(np.ones((2, 3)), (0, 1))
 
 
-# -- the kernel of the recurrence --------------------------------------------------------------------------------------
+# -- the kernels -------------------------------------------------------------------------------------------------------
+
+
+SCANS = ops.cumsum_forward, ops.cumprod_forward
+
+
+def all_scans(x, of=lambda f: f):
+    return [of(f)(x, axis, reverse) for f in SCANS for axis in range(x.ndim) for reverse in (False, True)]
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_scan_kernels(dtype, monkeypatch):
+    monkeypatch.setattr(ops, "FEW", 1)
+    near = {np.float16: 2e-2, np.float32: 1e-5, np.float64: 1e-13}[dtype]
+    for shape in [(5, 6, 7), (2, 3, 37), (3, 33, 1), (2, 1, 1025)]:
+        x = uniform(*shape, low=0.8).astype(dtype)
+        before = [f.launches for f in SCANS]
+        got = all_scans(x)
+        assert [f.launches - b for f, b in zip(SCANS, before, strict=True)] == [6, 6]
+        for y, z in zip(got, all_scans(x, lambda f: f.reference), strict=True):
+            assert y.dtype == dtype
+            np.testing.assert_allclose(y, z, rtol=near, atol=near)
+    x = np.ones((2, 40), dtype)
+    x[0, 20] = np.nan
+    for reverse in (False, True):
+        np.testing.assert_array_equal(ops.cumsum_forward(x, 1, reverse), ops.cumsum_forward.reference(x, 1, reverse))
+
+
+def test_few_and_integers_are_numpy_s():
+    before = ops.cumsum_forward.launches
+    ops.cumsum_forward(normal(ops.FEW - 1), 0)
+    ops.cumsum_forward(np.ones(ops.FEW, int), 0)
+    assert ops.cumsum_forward.launches == before
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", [{}, {"lanes": 64, "grid": 2}, {"lanes": 64, "sanitize": "thread"}], ids=str)
+def test_scans_in_the_emulator(how, monkeypatch):
+    monkeypatch.setattr(ops, "FEW", 1)
+    x = uniform(3, 5, 70, low=0.8).astype(np.float32)
+    with emulated(**how) as emulation:
+        got = all_scans(x)
+    assert emulation.launches == 12
+    for y, z in zip(got, all_scans(x, lambda f: f.reference), strict=True):
+        np.testing.assert_allclose(y, z, rtol=1e-5, atol=1e-5)
 
 
 @needs_compiler

@@ -7,6 +7,7 @@ import minitorch_flux as flux
 from minitorch_flux.backend import use_kernels
 from minitorch_flux.ops import softmaxes
 from minitorch_flux.ops.softmaxes import TILE, logsoftmax, logsumexp, softmax
+from minitorch_flux.readings import KernelFile
 from minitorch_flux.readings.emulator import emulated
 from tests.oracles import check_against_torch, check_operation, laid_out, normal, solid_shapes
 
@@ -92,6 +93,51 @@ def test_huge_equal_numbers():
     for dtype in (np.float16, np.float32, np.float64):
         x = np.full((2, 4), np.finfo(dtype).max)
         np.testing.assert_allclose(softmax(x).data, 0.25)
+
+
+EXPONENTIAL = """// exponential.cu -- e^x, in registers and one by one
+#include "exponentials.h"
+KERNEL(exponential)(const ACC* __restrict__ x, ACC* __restrict__ y, ACC* __restrict__ z, int n) {
+    ROWS(r, 1, n) {
+        parts(n, [&](int j, int m) { vec_store(y + j, exp_low(vec_load(x + j, m)), m); });
+        LANES(j, n) z[j] = exp_low(x[j]);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(np.float32, -87.33), (np.float64, -708.3)])
+def test_the_exponential_is_within_a_unit_in_the_last_place(dtype, least, tmp_path):
+    file = tmp_path / "exponential.cu"
+    file.write_text(EXPONENTIAL)
+    limits = np.array([0.0, -0.0, -1e-30, 1.5 * least, -1e30, -INF, np.nan], dtype)
+    x = np.concatenate([np.linspace(least, 0, 100_003, dtype=dtype), np.array([1e-3, 1, 80], dtype), limits])
+    y, z = np.empty_like(x), np.empty_like(x)
+    assert KernelFile(file)("exponential", x, 1, x.size, x, y, z, x.size)
+    wanted = np.exp(x[:-7].astype(np.longdouble))
+    for e in (y, z):
+        assert abs((e[:-7] - wanted) / np.spacing(wanted.astype(dtype))).max() < (1 if np.longdouble != np.float64 else 2)
+        np.testing.assert_array_equal(e[-7:], [1, 1, 1, 0, 0, 0, np.nan])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_ends_of_rows(dtype):
+    names = ["softmax_forward", "softmax_backward", "logsoftmax_forward", "logsoftmax_backward", "logsumexp_forward"]
+    for width in [*range(1, 20), 31, 32, 33, 50]:
+        x, dy = 3 * normal(6, width, dtype=dtype), normal(6, width, seed=1, dtype=dtype)
+        x[0, -1], x[1, -1], x[2, 0], x[3, -1] = 1e4, -INF, INF, np.nan  # the largest one last, and so on
+        x[4] = -300  # far below the zeros beyond the end
+        for name in names:
+            f = getattr(softmaxes, name)
+            if name.endswith("backward"):
+                y = getattr(softmaxes, name.replace("backward", "forward")).reference(x, -1)
+                with np.errstate(invalid="ignore"):
+                    wanted = f.reference(dy, y, -1)
+                got = f(dy, y, -1)
+            else:
+                got, wanted = f(x, -1), f.reference(x, -1)
+            tolerance = 2e-6 if dtype == np.float32 else 1e-13
+            np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance, err_msg=f"{name}, width {width}")
 
 
 # -- dtypes, errors, kernels -------------------------------------------------------------------------------------------

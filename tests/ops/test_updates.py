@@ -100,6 +100,29 @@ def test_kernel_is_the_reference(name, variant, shapes, dtype):
     compare(got, want, dtype)
 
 
+@needs_compiler
+@pytest.mark.parametrize("copy", [True, False], ids=["float32 gradients", "16-bit gradients"])
+@pytest.mark.parametrize("shapes", [SMALL, LARGE[:3]], ids=["small", "large"])
+@pytest.mark.parametrize("name", STEPS)
+def test_masters(name, shapes, copy):
+    """Kernel and reference step the float32 masters alike; where a parameter is not its master rounded they begin at it."""
+    found = []
+    for kernels in (True, False):
+        case = Case(name, 7, shapes, np.float16)
+        master = np.concatenate(case.arrays, axis=None).astype(np.float32)
+        batch = Batch(case.arrays, case.places, master=master)
+        with use_kernels(kernels):
+            for t in range(3):
+                for a in case.arrays:
+                    a.reshape(-1)[1::4] = t  # somebody else has written here
+                batch.load(case.grads, copy=copy)
+                FUNCTIONS[name](batch, *case.slots, *case.coefficients)
+                batch.release()
+                np.testing.assert_array_equal(master.astype(np.float16), np.concatenate(case.arrays, axis=None))
+        found.append([master, *(s for s in case.slots if s is not None)])
+    compare(*found, np.float32)
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("shapes", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
@@ -203,7 +226,7 @@ def test_gpu_reading(name, variant, how):
     left = np.array(sizes, np.int64)
     with emulated(**how) as emulation:
         assert updates(
-            name, x, len(sizes), max(sizes), x, 4 * begins, dx, 4 * begins, begins, left, len(sizes), max(sizes),
+            name, x, len(sizes), max(sizes), x, 4 * begins, dx, 4 * begins, begins, left, None, len(sizes), max(sizes),
             *case.slots, *case.coefficients,
         )  # fmt: skip
     assert emulation.launches == 1

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import minitorch_flux as flux
-from minitorch_flux.backend import use_kernels
+from minitorch_flux.backend import use_kernels, workspace_of
 from minitorch_flux.ops import winograd, winograd_tiles
 from minitorch_flux.ops.convolution import conv_forward
 from minitorch_flux.ops.geometry import window
@@ -35,16 +35,31 @@ def check(n, c, o, sizes, pad):
 @given(
     st.integers(1, 6), st.integers(1, 40), st.integers(1, 70), st.integers(1, 20), st.integers(1, 20),
     st.tuples(st.integers(0, 3), st.integers(0, 3)), st.tuples(st.integers(0, 3), st.integers(0, 3)), st.integers(1, 4),
+    st.integers(0, 64), st.integers(1, 64),
 )
-def test_it_is_the_convolution(n, c, o, h, w, above, beside, count):
+def test_it_is_the_convolution(n, c, o, h, w, above, beside, count, few, chunk):
     assume(h + sum(above) >= 3 and w + sum(beside) >= 3)
-    with threads(count):
+    with threads(count), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd_tiles, "FEW", few)
+        patch.setattr(winograd_tiles, "CHUNK", chunk)
         check(n, c, o, (h, w), (above, beside))
+
+
+def test_where_tiles_are_few_the_transformed_filters_are_never_whole():
+    box = window("box", (3, 3), 1, 1, 1)
+    x, w, y = arrays(8, 256, 256, (4, 4), box, np.float32)
+    whole = 36 * 256 * 256 * 4
+    for count in (1, 2, 7):
+        with threads(count):
+            for function, given in zip((winograd_tiles.forward, winograd_tiles.data, winograd_tiles.filter),
+                                       ((x, w, box, (4, 4)), (y, w, box, (4, 4)), (x, y, box)), strict=True):
+                taken = workspace_of(function, *given)
+                assert taken < whole / 2 if count < 7 else taken > whole  # most of 7 would wait for one with two of 8 blocks
 
 
 @pytest.mark.parametrize(("strip", "tiles", "sums"), [(1, 1, 1), (1, 5, 1 << 20), (1 << 15, 3, 1)])
 def test_strips_and_shares_of_every_size_fit_together(strip, tiles, sums, monkeypatch):
-    for name, value in (("STRIP", strip), ("TILES", tiles), ("SUMS", sums)):
+    for name, value in (("STRIP", strip), ("TILES", tiles), ("SUMS", sums), ("FEW", 0)):
         monkeypatch.setattr(winograd_tiles, name, value)
     check(3, 17, 65, (9, 30), 1)
     check(5, 3, 33, (4, 4), ((1, 2), (0, 3)))
@@ -93,11 +108,14 @@ def test_a_layer_is_the_same_with_and_without():
 
 
 @pytest.mark.parametrize("how", EMULATIONS, ids=str)
-def test_in_the_emulator(how):
+def test_in_the_emulator(how, monkeypatch):
     box = window("box", (3, 3), 1, ((1, 0), (2, 1)), 1)
     x, w, y = arrays(2, 33, 3, (6, 5), box, np.float32)
     wanted = three_passes(x, w, y, box)
-    with emulated(**how) as emulation:
-        for got, want in zip(three_passes(x, w, y, box), wanted, strict=True):
-            np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
-    assert emulation.launches == 6
+    for few, chunk, launches in ((64, 20, 3), (0, 64, 6)):
+        monkeypatch.setattr(winograd_tiles, "FEW", few)
+        monkeypatch.setattr(winograd_tiles, "CHUNK", chunk)
+        with emulated(**how) as emulation:
+            for got, want in zip(three_passes(x, w, y, box), wanted, strict=True):
+                np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+        assert emulation.launches == launches

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from minitorch_flux.autograd import Param
-from minitorch_flux.backend import DeviceError, device_of, find_cupy, to_device, use_kernels
+from minitorch_flux.backend import DeviceError, Generator, device_of, find_cupy, to_device, use_kernels
+from minitorch_flux.losses import logitcrossentropy
 from minitorch_flux.nn.chain import Chain
+from minitorch_flux.nn.conversions import f16
 from minitorch_flux.nn.dense import Dense
 from minitorch_flux.nn.moving import cpu, gpu
+from minitorch_flux.ops.nonlinearities import tanh
 from minitorch_flux.optimisers import (
     AccumGrad,
     AdaBelief,
@@ -21,6 +24,7 @@ from minitorch_flux.optimisers import (
     ClipNorm,
     Descent,
     Lion,
+    LossScale,
     Momentum,
     NAdam,
     Nesterov,
@@ -31,6 +35,7 @@ from minitorch_flux.optimisers import (
     setup,
     update,
 )
+from minitorch_flux.training import train
 
 pytestmark = pytest.mark.gpu
 
@@ -73,6 +78,64 @@ def test_steps(rule, shapes, dtype, kernels):
     for p, q in zip(here, there, strict=True):
         assert device_of(q.data) == "cuda:0"
         np.testing.assert_allclose(to_device(q.data, "cpu"), p.data, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("rule", [Adam(0.01), OptimiserChain(LossScale(64.0), ClipNorm(), Momentum(0.1))], ids=repr)
+def test_masters(rule, name, kernels):
+    dtype = np.float16 if name == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    here = [Param(x) for x in gradients([*SMALL, (300, 200)], dtype, 99)]
+    there = [Param(to_device(p.data.copy(), "cuda:0")) for p in here]
+    a, b = setup(rule, here), setup(rule, there)
+    with use_kernels(kernels):
+        for t in range(6):
+            gs = gradients([*SMALL, (300, 200)], dtype, t)
+            if t == 3:
+                gs[0][...] = np.inf
+                here[1].data[...] = there[1].data[...] = 3  # somebody else writes there
+            if t != 3 or b.scales:
+                update(a, here, gs)
+                update(b, there, [to_device(g, "cuda:0") for g in gs])
+    assert (a.loss_scale, a.skipped) == (b.loss_scale, b.skipped) == ((32.0, 1) if a.scales else (1.0, 0))
+    for p, q, s, t in zip(here, there, a.states().values(), b.states().values(), strict=True):
+        assert device_of(t["master"]) == "cuda:0"
+        np.testing.assert_allclose(to_device(t["master"], "cpu"), s["master"], rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(to_device(t["master"], "cpu").astype(dtype), to_device(q.data, "cpu"))
+        assert q.version == p.version
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_a_run_in_16_bits(capture):
+    """The scale is an input of the captured gradient; what overflows is skipped as on the CPU."""
+    rng, found = np.random.default_rng(0), []
+    x, y = rng.standard_normal((20, 3)).astype(np.float32), rng.integers(0, 4, 20)
+    rule = OptimiserChain(LossScale(2.0**21, growth_interval=3), ClipNorm(1.0, total=True), Adam(0.01))
+    for device in ("cpu", "cuda:0"):
+        draws = Generator(0)
+        m = f16(Chain(Dense(3, 6, tanh, rng=draws), Dense(6, 4, rng=draws))).to(device)
+        data = [(to_device(x[i : i + 5], device), to_device(y[i : i + 5], device)) for i in range(0, 20, 5)]
+        state = train(lambda m, x, y: logitcrossentropy(m(x), y), m, data, rule, epochs=3, capture=capture)
+        found.append((state.skipped, state.opt.loss_scale, {k: s["master"] for k, s in state.opt.states().items()}))
+    assert found[0][:2] == found[1][:2]
+    assert found[0][0] > 0
+    for name, a in found[0][2].items():
+        np.testing.assert_allclose(to_device(found[1][2][name], "cpu"), a, rtol=0.02, atol=2e-3)
+
+
+def test_masters_move():
+    m = f16(Chain(Dense(3, 4), Dense(4, 2)))
+    opt = setup(Adam(0.1), m)
+    opt.states()["0.weight"]["master"][...] += 1e-6
+    opt2 = gpu(opt)
+    assert device_of(opt2.states()["0.weight"]["master"]) == "cuda:0"
+    there = gpu(m)
+    update(opt2, there, {"0": {"weight": 0 * there[0].weight.data}})
+    again = setup(Adam(0.1), there)
+    again.load_state_dict(opt2.state_dict())
+    update(again, there.to("cpu"), {"0": {"weight": np.zeros((4, 3), np.float16)}})  # the masters follow
+    for o in (opt2, again):
+        np.testing.assert_array_equal(to_device(o.states()["0.weight"]["master"], "cpu"), opt.states()["0.weight"]["master"])
 
 
 def test_moving():

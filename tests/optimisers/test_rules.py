@@ -26,6 +26,7 @@ from minitorch_flux.optimisers import (
     ClipNorm,
     Descent,
     Lion,
+    LossScale,
     Momentum,
     NAdam,
     Nesterov,
@@ -76,6 +77,10 @@ def clipped(delta, eta):
 
 def decayed(lambda_, eta):
     return lambda x, g: x - eta * (g + lambda_ * x)
+
+
+def scaled(scale, eta):
+    return lambda x, g: x - eta * g / scale
 
 
 @dataclass
@@ -155,6 +160,8 @@ ROWS = [
     Row(OptimiserChain(WeightDecay(0.3), Descent(0.1)), decayed, {"lambda_": 0.3, "eta": 0.1}),
     Row(WeightDecay(0.3), decayed, {"lambda_": 0.3, "eta": 1.0}),
     Row(OptimiserChain(), decayed, {"lambda_": 0.0, "eta": 1.0}),
+    Row(OptimiserChain(LossScale(8.0), Descent(0.1)), scaled, {"scale": 8.0, "eta": 0.1}),
+    Row(LossScale(100.0), scaled, {"scale": 100.0, "eta": 1.0}),
 ]  # fmt: skip
 
 SHAPES = [(3, 4), (), (5,), (0, 3), (1,), (40, 30)]
@@ -216,7 +223,7 @@ ALL = [
     Descent(0.05), Momentum(0.01), Nesterov(0.01), RMSProp(0.01), RMSProp(0.01, centred=True, momentum=0.5),
     AdaGrad(0.5), AdaDelta(20.0), AdaMax(0.1), Adam(0.1), AMSGrad(0.1), AdamW(0.1, weight_decay=1e-4), NAdam(0.1),
     RAdam(0.1), Lion(0.02), AdaBelief(0.1), OptimiserChain(ClipNorm(1.0), Adam(0.1)),
-    OptimiserChain(ClipGrad(1.0), WeightDecay(1e-4), Momentum(0.02)),
+    OptimiserChain(ClipGrad(1.0), WeightDecay(1e-4), Momentum(0.02)), OptimiserChain(LossScale(16.0), Adam(0.1)),
 ]  # fmt: skip
 
 
@@ -405,7 +412,8 @@ def test_nonsense_is_refused(cls):
         "beta": ((0.9, 1.0), (-0.1, 0.9), 0.9, (0.9,), (0.1, 0.2, 0.3), "ab"), "momentum_decay": (-1,),
         "initial_accumulator_value": (-1,), "delta": (0, -1, math.nan), "omega": (0, math.nan), "p": (0, -1),
         "amsgrad": ("yes", 2, 0.5), "maximize": (None,), "centred": (3,), "decoupled": ("no",), "throw": (2,),
-        "total": (-1,),
+        "total": (-1,), "initial": (0.5, 2.0**33, math.nan, "2"), "growth_factor": (1.0, 0.5, math.inf),
+        "backoff_factor": (0.0, 1.0, 2.0), "growth_interval": (0, 1.5, True),
     }  # fmt: skip
     for field_ in cls.fields:
         for value in bad[field_]:

@@ -16,7 +16,7 @@ from minitorch_flux.readings.source import _without_comments, kernels_folder, pa
 Edit = tuple[int, int, str, str]
 """(start, end, what comes there instead, rule)."""
 
-LOOPS = {"ROWS": 1, "EACH": 1, "LANES": 1, "VECTORS": 1, "LANES_SUM": 2, "LANES_MAX": 2, "LANES_SUMS": 3}
+LOOPS = {"ROWS": 1, "EACH": 1, "LANES": 1, "VECTORS": 1, "parts": 0, "LANES_SUM": 2, "LANES_MAX": 2, "LANES_SUMS": 3}
 """Which argument of a loop of the vocabulary is its bound."""
 
 AXES = [
@@ -107,7 +107,8 @@ def regions(file: str, text: str) -> list[Region]:
             end += 1
         found.append((m[1], m.start(), end))
     for m in re.finditer(r"^#define (\w+)\((?:[^\n]*\\\n)*[^\n]*", code, re.MULTILINE):
-        if m[1] not in ("KERNEL", "SHARED", "ROW_SYNC", "ONE_LANE", "INDEX", *(LOOPS if file != "flux.h" else ())):
+        words = ("KERNEL", "SHARED", "ROW_SYNC", "TEAM", "TEAM_SYNC", "ONE_LANE", "INDEX")
+        if m[1] not in (*words, *(LOOPS if file != "flux.h" else ())):
             found.append((m[1], m.start(), m.end()))
     uses: dict[str, set[str]] = {}
     for name, start, end in found:
@@ -189,7 +190,7 @@ def _arguments(text: str, start: int) -> list[tuple[int, int]]:
 
 
 def _barriers(body: str) -> Iterator[Edit]:
-    for m in re.finditer(r"\b(ROW_SYNC|__syncthreads|__syncwarp)\(\);", body):
+    for m in re.finditer(r"\b(ROW_SYNC|TEAM_SYNC|__syncthreads|__syncwarp)\(\);", body):
         yield m.start(), m.end(), ";", "barrier removed"
 
 

@@ -335,9 +335,10 @@ def test_openmp_waits_passively():
         KernelFile(sys.argv[1])("axpy", x, 1, 3, 2.0, x, x.copy(), 3)
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(SAMPLE)]
-    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_DISPLAY_ENV": "TRUE"}
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_DISPLAY_ENV": "VERBOSE"}
     said = subprocess.run(command, env=environment, capture_output=True, text=True).stderr
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
+    assert "GOMP_SPINCOUNT = '3000'" in said
 
 
 def test_importing_reads_no_compiler():

@@ -35,7 +35,7 @@ def bernoulli(dtype):
 def adam(dtype):
     x, dx, m, v, top = (rng().uniform(0.5, 2, 36).astype(dtype) for _ in range(5))
     begins = np.array([0, 33], np.int64)
-    table = (x, begins * dtype.itemsize, dx, begins * dtype.itemsize, begins, np.array([33, 3], np.int64), 2, 33)
+    table = (x, begins * dtype.itemsize, dx, begins * dtype.itemsize, begins, np.array([33, 3], np.int64), None, 2, 33)
     return (2, 33), (*table, m, v, top, 1.0, 0.1, 0.99, 0.9, 0.1, 0.99, 0.01, 1.0, 1e-3, 2.0, 1e-3, 0.01, 0.02)
 
 

@@ -25,12 +25,29 @@ def _sizes(d: Draw) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     yield (d.n + 40, 7, 3), (d.n + 50, 5, 2)  # deeper than high, higher than wide
 
 
+def _wide(d: Draw) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The same of windows whose lines are long."""
+    yield (d.n + 8,), (1,)
+    yield (3, 5, 2 * d.n + 17), (2, 3, 2)
+
+
 @sample("adaptive_max_forward", sizes=WIDTHS)
 def _adaptive_max(d: Draw) -> Iterator[Any]:
     for sizes, out in _sizes(d):
         x = d.normal(3, 2, *sizes)
         yield adaptive_max_forward(x, out)
         x[..., ::3] = 1  # equal ones: the first wins
+        x[1, ..., 1::4] = float("nan")
+        yield adaptive_max_forward(x, out)
+
+
+@sample("adaptive_max_wide", op="adaptive_max_forward", sizes=WIDTHS)
+def _adaptive_max_wide(d: Draw) -> Iterator[Any]:
+    for sizes, out in _wide(d):
+        x = d.normal(3, 2, *sizes)
+        yield adaptive_max_forward(x, out)
+        x[..., ::3] = 1
+        x[0, 1] = -float("inf")
         x[1, ..., 1::4] = float("nan")
         yield adaptive_max_forward(x, out)
 
@@ -45,6 +62,12 @@ def _adaptive_max_back(d: Draw) -> Iterator[Any]:
 @sample("adaptive_mean_forward", sizes=WIDTHS)
 def _adaptive_mean(d: Draw) -> Iterator[Any]:
     for sizes, out in _sizes(d):
+        yield adaptive_mean_forward(d.normal(3, 2, *sizes), out)
+
+
+@sample("adaptive_mean_wide", op="adaptive_mean_forward", sizes=WIDTHS)
+def _adaptive_mean_wide(d: Draw) -> Iterator[Any]:
+    for sizes, out in _wide(d):
         yield adaptive_mean_forward(d.normal(3, 2, *sizes), out)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
-from ...ops import blocked_convolution, image_columns, winograd, winograd_tiles
-from ...ops.convolution import conv_data_forward, conv_filter_forward, conv_forward
+from ...ops import blocked_convolution, image_columns, panel_convolution, winograd, winograd_tiles
+from ...ops.convolution import conv_bias_act_forward, conv_data_forward, conv_filter_forward, conv_forward
 from ...ops.convolution_kernels import ALGORITHMS
 from ...ops.depthwise import depthwise_data, depthwise_filter, depthwise_forward
 from ...ops.geometry import Window
 from ...ops.im2col import col2im_forward, im2col_forward
 from ...ops.lp_pooling import lp_pool_backward, lp_pool_forward
-from ...ops.pooling import max_pool_backward, max_pool_forward, mean_pool_backward, mean_pool_forward
-from ...ops.upsampling import cubic_taps, linear_taps, nearest_taps, resample
+from ...ops.nonlinearities import Activation, gelu
+from ...ops.pooling import max_pool_backward, max_pool_forward, max_pool_values, mean_pool_backward, mean_pool_forward
+from ...ops.upsampling import cubic_taps, linear_taps, nearest_taps, resample, resample_planes
 from .registry import Draw, sample
 
 WIDTHS = (1, 31, 32, 33, 65)
@@ -108,12 +110,17 @@ def _winograd(d: Draw) -> Iterator[Any]:
     tolerance=256, dtypes=("float32",),
 )  # fmt: skip
 def _winograd_tiles(d: Draw) -> Iterator[Any]:
-    """Convolutions from d.n channels to 35 and back, with all three passes."""
-    for pad, sizes, n in ((1, (5, 6), 2), (((0, 2), (1, 0)), (2, 9), 1), (3, (1, 2), 3)):
+    """Convolutions from d.n channels to 35 and back, with all three passes, as two threads take few tiles and many."""
+    few: dict[str, Any] = {"CHUNK": 16}
+    many: dict[str, Any] = {"FEW": 0, "STRIP": 1, "TILES": 2}
+    uneven = ((0, 2), (1, 0))
+    cases = ((few, uneven, (2, 10), 2), (few, 3, (1, 2), 3), (many, uneven, (2, 10), 2), (many, 1, (9, 2), 2))
+    for settings, pad, sizes, n in cases:
         window = d.window((3, 3), pad=pad)
         out = window.output_size(sizes)
         x, y, w = d.normal(n, d.n, *sizes), d.normal(n, 35, *out), d.normal(35, d.n, 3, 3)
-        yield from _three_passes(d, winograd_tiles, x, y, w, window)
+        with mock.patch.multiple(winograd_tiles, num_threads=lambda: 2, **settings):
+            yield from _three_passes(d, winograd_tiles, x, y, w, window)
 
 
 # -- blocked_convolution.cu --------------------------------------------------------------------------------------------
@@ -134,6 +141,38 @@ def _blocked(d: Draw) -> Iterator[Any]:
         out, g = window.output_size(sizes), window.groups
         x, y, w = d.normal(n, g * d.n, *sizes), d.normal(n, g * 35, *out), d.normal(g * 35, d.n, *window.kernel)
         yield from _three_passes(d, blocked_convolution, x, y, w, window)
+
+
+# -- panel_convolution.cu ----------------------------------------------------------------------------------------------
+
+
+@sample(
+    "panels_forward", "panels_data", "panels_filter", "panels_filter_backward", "panels_turn", sizes=(1, 31, 32, 33),
+    op="conv_forward", tolerance=64,
+)  # fmt: skip
+def _panels(d: Draw) -> Iterator[Any]:
+    """Convolutions from d.n channels to 50 and back, with all three passes for windows that do not overlap."""
+    for window, sizes, n in (
+        (d.window((1, 1)), (5, 7), 3),
+        (d.window((1, 1), stride=(2, 2), pad=((0, 1), (1, 0)), groups=2), (3, 8), 2),
+        (d.window((2, 3), stride=(2, 3), pad=((1, 0), (2, 1))), (5, 9), 2),
+        (d.window((2, 2), stride=(4, 3), dilation=(3, 2), pad=((4, 0), (0, 5))), (5, 4), 1),
+    ):
+        out, g = window.output_size(sizes), window.groups
+        x, y, w = d.normal(n, g * d.n, *sizes), d.normal(n, g * 50, *out), d.normal(g * 50, d.n, *window.kernel)
+        yield from _three_passes(d, panel_convolution, x, y, w, window)
+    for window, sizes in ((d.window((3, 2), pad=1), (4, 6)), (d.window((2, 3), stride=(1, 2), pad=((0, 1), (2, 2))), (3, 53))):
+        out = window.output_size(sizes)
+        x, y, w, b = d.normal(2, d.n, *sizes), d.normal(2, 9, *out), d.normal(9, d.n, *window.kernel), d.normal(9)
+        yield _finished(d, x, w, b, window, gelu)
+        yield panel_convolution.filter(x, y, window) if d.kernels else conv_filter_forward(x, y, window)
+
+
+def _finished(d: Draw, x: Any, w: Any, b: Any, window: Window, activation: Activation) -> Any:
+    """With bias and activation, written past the caches."""
+    if not d.kernels:
+        return conv_bias_act_forward.reference(x, w, b, window, activation)
+    return panel_convolution.finished(x, w, b, window, activation, window.output_size(x.shape[2:]), past=True)
 
 
 # -- convolution.cu ----------------------------------------------------------------------------------------------------
@@ -236,6 +275,15 @@ def _max_pool(d: Draw) -> Iterator[Any]:
         yield max_pool_forward(x, window)
 
 
+@sample("max_pool_values", sizes=WIDTHS)
+def _max_pool_values(d: Draw) -> Iterator[Any]:
+    for window, sizes in _pools(d):
+        x = d.normal(3, 2, *sizes) - 3  # below the zeros that padding is read as
+        yield max_pool_values(x, window)
+        x[1, ..., 1::4] = float("nan")
+        yield max_pool_values(x, window)
+
+
 @sample("max_pool_backward", sizes=WIDTHS)
 def _max_pool_back(d: Draw) -> Iterator[Any]:
     for window, sizes in _pools(d):
@@ -293,7 +341,21 @@ def _resample(d: Draw) -> Iterator[Any]:
 
 @sample("resample_last")
 def _resample_last(d: Draw) -> Iterator[Any]:
-    n = d.n
-    for taps in (linear_taps(n, 2 * n + 1, None, False), cubic_taps(n + 1, n + 3, None, True)):
+    for taps in (linear_taps(d.n, 12 * d.n, None, False).transposed, nearest_taps(d.n, 13 * d.n, None).transposed):
         yield resample(d.normal(5, taps.size), 1, taps)
-        yield resample(d.normal(5, taps.out), 1, taps.transposed)
+        yield resample(d.normal(2, taps.out, 3), 1, taps.transposed)
+
+
+@sample("resample_planes", sizes=WIDTHS)
+def _resample_planes(d: Draw) -> Iterator[Any]:
+    n = d.n
+    lines = linear_taps(5, 12, None, False)
+    up = linear_taps(n, 2 * n + 1, None, False)
+    for taps in (up, cubic_taps(n + 1, n + 3, None, True), linear_taps(n, 4 * n, None, False)):
+        yield resample_planes(d.normal(2, 3, 5, taps.size), lines, taps)
+        yield resample_planes(d.normal(2, 3, 12, taps.out), lines.transposed, taps.transposed)
+    x = d.normal(2, 5, n + 4)
+    x[0, 0] = x[1, :, 0] = float("inf")  # times a weight of 0 it counts for nothing
+    yield resample_planes(x, cubic_taps(5, 9, None, True), cubic_taps(n + 4, 2 * n + 7, None, True))
+    yield resample_planes(x, lines, nearest_taps(n + 4, n + 1, None).transposed.transposed)
+    yield resample(x, 2, linear_taps(n + 4, 7, None, False))

@@ -15,7 +15,7 @@ from ...ops.dropouts import dropout_forward
 from ...ops.elementwise import elementwise
 from ...ops.nonlinearities import ACTIVATIONS, activation_backward, bias_act_forward, bias_backward
 from ...ops.philox import philox_bernoulli, philox_uniform, philox_words
-from ...ops.scans import recurrence_forward
+from ...ops.scans import cumprod_forward, cumsum_forward, recurrence_forward, scans
 from ...ops.special import erf_forward
 from ...ops.updates import updates
 from .registry import Calls, Draw, sample
@@ -160,6 +160,33 @@ def _dropout_rows(d: Draw) -> Iterator[Any]:
 # -- scans.cu ----------------------------------------------------------------------------------------------------------
 
 
+@sample("scan_rows", op="cumsum_forward")
+def _scan_rows(d: Draw) -> Iterator[Any]:
+    for product, f in enumerate((cumsum_forward, cumprod_forward)):
+        for reverse in (False, True):
+            x, y = d.uniform(5, d.n, low=0.9, high=1.1), empty((5, d.n), d.dtype)
+            if d.kernels:
+                if not scans("scan_rows", x, 5, d.n, x, y, 5, d.n, reverse, constants={"PRODUCT": product}):
+                    return
+                yield y
+            else:
+                yield f.reference(x, 1, reverse)
+
+
+@sample("scan_columns", op="cumsum_forward")
+def _scan_columns(d: Draw) -> Iterator[Any]:
+    for product, f in enumerate((cumsum_forward, cumprod_forward)):
+        for reverse, tile in ((False, 200), (True, 7)):
+            x, y = d.uniform(2, 4, d.n, low=0.5, high=1.5), empty((2, 4, d.n), d.dtype)
+            if d.kernels:
+                tiles, constants = -(-d.n // tile), {"PRODUCT": product}
+                if not scans("scan_columns", x, 2 * tiles, tile, x, y, 2, 4, d.n, reverse, tile, constants=constants):
+                    return
+                yield y
+            else:
+                yield f.reference(x, 1, reverse)
+
+
 @sample("recurrence_forward")
 def _recurrence(d: Draw) -> Iterator[Any]:
     for reverse in (False, True):
@@ -185,8 +212,11 @@ def _update(name: str) -> Calls:
     missing = sum(slot.endswith("?") for slot in slots)
 
     def calls(d: Draw) -> Iterator[Any]:
-        for present in range(1 << missing):
+        for present in range(-1, 1 << missing):
             x, dx, high = d.normal(d.n + 3), d.normal(d.n + 3), accumulator(d.dtype)
+            master = x.astype(high) if present < 0 else None  # -1 has all bits, too
+            if master is not None:
+                x[::5] += 1  # somebody else has written here
             state: list[Any] = []
             for slot in slots:
                 optional = sum(s.endswith("?") for s in slots[: len(state)])
@@ -197,15 +227,16 @@ def _update(name: str) -> Calls:
                 chunks = [(i, d.n - i) for i in range(0, d.n, width)] + [(d.n, 3)]
                 begins, left = np.array(chunks, np.int64).T.copy()
                 begins, left, at = map(d.place, (begins, left, begins * d.dtype.itemsize))
-                table = (x, at, dx, at, begins, left, len(chunks), width)
-                if not updates(name, x, len(chunks), width, *table, *state, *coefficients):
+                table = (x, at, dx, at, begins, left, master, len(chunks), width)
+                build: dict[str, Any] = {} if master is None else {"constants": {"MASTER": 1}}
+                if not updates(name, x, len(chunks), width, *table, *state, *coefficients, **build):
                     return
             else:
                 ends = x[: d.n], x[d.n :]
-                batch = Batch(ends, [0, d.n])
+                batch = Batch(ends, [0, d.n], master=master)
                 batch.load([dx[: d.n], dx[d.n :]])
                 FUNCTIONS[name](batch, *state, *coefficients)
-            yield x, state
+            yield x, state, master
 
     return calls
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...ops.dense import by_panels, by_rows, dense_data, dense_forward
+from ...ops.dense import by_panels, by_rows, dense_data, dense_forward, dense_weights, weights_by_parts
 from ...ops.nonlinearities import gelu, identity, tanh
 from .registry import Draw, sample
 
@@ -27,3 +27,11 @@ def _panels(d: Draw) -> Iterator[Any]:
         yield by_panels(x, w, b, activation, True, parts) if d.kernels else dense_forward(x, w, b, activation)
         dz = d.normal(rows, d.n)
         yield by_panels(dz, w, None, identity, False, parts)[0] if d.kernels else dense_data(dz, w)
+
+
+@sample("dense_weights", sizes=(1, 7, 9, 25, 33, 49))
+def _weights(d: Draw) -> Iterator[Any]:
+    """With all samples in one chunk and in several, all outputs in one group and in several, a part without any."""
+    for rows, inputs, parts, chunk, group in ((9, 17, 1, 9, 1024), (35, 50, 3, 16, 8), (34, 97, 2, 17, 16)):
+        dz, x = d.normal(rows, d.n), d.normal(rows, inputs)
+        yield weights_by_parts(dz, x, parts, chunk, group) if d.kernels else dense_weights(dz, x)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...backend import accumulator, empty
-from ...ops.attention import attention_weights, attention_weights_backward
+from ...ops.attention import attention_backward, attention_forward, attention_weights, attention_weights_backward
 from ...ops.crossentropies import logitcrossentropy_forward
 from ...ops.ctc import ctc_backward, ctc_forward
 from ...ops.embedding import bag_argmax, bag_sum_forward
@@ -264,6 +264,34 @@ def _attention_weights_back(d: Draw) -> Iterator[Any]:
         s, dp = 3 * d.normal(2, 3, 4, d.n), d.normal(2, 3, 4, d.n)
         _, lse = attention_weights.reference(s.copy(), mask, 0.7, first)
         yield attention_weights_backward(s, dp, mask, lse, 0.7, first)
+
+
+# -- fused_attention.cu ------------------------------------------------------------------------------------------------
+
+
+def _heads(d: Draw) -> Iterator[tuple[Any, ...]]:
+    """(q, k, v, mask, causal): heads that share keys, layouts, and once more queries than a block has."""
+    for heads, length, width in ((2, 3, d.n), (4, 3, d.n), (2, 65, 3)):
+        causal = heads == 4 or length > width
+        n = 1 if length > width else 2
+        mask = d.flags(n, 1, length, width) if heads == 4 else None
+        if mask is not None:
+            mask[0, 0, 0] = False  # a query that sees nothing
+        q, k = d.normal(n, heads, length, 5), d.normal(n, width, 2, 5).swapaxes(1, 2)
+        yield q, k, d.normal(n, 2, width, 7), mask, causal
+
+
+@sample("fused_attention_forward")
+def _fused_attention(d: Draw) -> Iterator[Any]:
+    for q, k, v, mask, causal in _heads(d):
+        yield attention_forward(q, k, v, mask, causal, 0.7)
+
+
+@sample("fused_attention_backward")
+def _fused_attention_back(d: Draw) -> Iterator[Any]:
+    for q, k, v, mask, causal in _heads(d):
+        y, lse = attention_forward.reference(q, k, v, mask, causal, 0.7)
+        yield attention_backward(d.normal(*y.shape), q, k, v, lse, mask, causal, 0.7)
 
 
 # -- ctc.cu ------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class ChannelLayerNorm(Module):
     Source: Metalhead's ``Layers.ChannelLayerNorm``; ConvNeXt's norm between its stages.
     """
 
+    stays_float32 = True
+
     def __init__(self, sz: int, activation: Callable[..., Any] = identity, *, eps: float = 1e-6) -> None:
         self.sz = whole(sz, "ChannelLayerNorm(sz): the number of channels")
         self.activation = check_activation("ChannelLayerNorm", activation)
