@@ -77,7 +77,7 @@ DEVICE void pack_columns(const T* __restrict__ dz, T* __restrict__ to, int count
     for (int k = 0; k < m; ++k, dz += n, to += TOGETHER) {
         BLOCKS(i, whole) {
             vec_ahead(dz + i * TOGETHER + 2LL * n);
-            __builtin_memcpy(to + (long long)i * step, dz + i * TOGETHER, TOGETHER * sizeof(T));
+            UNROLL for (int t = 0; t < TOGETHER; ++t) to[(long long)i * step + t] = dz[i * TOGETHER + t];
         }
         LANES(j, rest) to[(long long)whole * step + j] = dz[whole * TOGETHER + j];
     }

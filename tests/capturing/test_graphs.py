@@ -128,7 +128,7 @@ MODELS = {
 def test_a_graph_gives_the_bits_of_the_step(name):
     model, shape = MODELS[name]
     fast = alongside(model, numbers(shape))
-    assert fast._courses[0].plan.products > 0
+    assert (fast._courses[0].plan.products > 0) == (name != "one sample, one number")  # which are multiplied elementwise
     assert "bytes" in repr(fast)
 
 

@@ -31,6 +31,7 @@ FEW = 80
 """Registers that a thread of a kernel may take; what follows may take more, float64's in brackets where it differs."""
 MORE = {
     "batch_norm_backward_last": 96, "conv_forward": 96, "ctc_backward": 96, "lstm_sequence": 96,
+    "scan_columns": 128,
     "batch_norm_backward_last float64": 128,
     # Sums of several output channels or taps stay in registers.
     "conv_data": 128, "conv_filter": 168, "depthwise_forward": 128, "depthwise_data": 128, "depthwise_filter": 128,

@@ -29,7 +29,7 @@ def _panels(d: Draw) -> Iterator[Any]:
         yield by_panels(dz, w, None, identity, False, parts)[0] if d.kernels else dense_data(dz, w)
 
 
-@sample("dense_weights", sizes=(1, 7, 9, 25, 33, 49))
+@sample("dense_weights", sizes=(1, 7, 9, 25, 31, 33, 49))
 def _weights(d: Draw) -> Iterator[Any]:
     """With all samples in one chunk and in several, all outputs in one group and in several, a part without any."""
     for rows, inputs, parts, chunk, group in ((9, 17, 1, 9, 1024), (35, 50, 3, 16, 8), (34, 97, 2, 17, 16)):
