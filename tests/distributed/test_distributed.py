@@ -169,7 +169,8 @@ def test_a_killed_rank_ends_the_job(tmp_path):
     assert code == 9
     pid = (tmp_path / "pid").read_text()
     assert re.search(rf"3 ranks: .*1: \S+ pid {pid}\b", said), "the table of ranks leads from the pid to the rank"
-    assert f"PID {pid} RUNNING AT" in said
+    named = re.search(r"PID (\d+) RUNNING AT", said)[1]  # on a busy machine perhaps one that mpiexec has ended itself
+    assert named == pid or re.search(rf"pid {named}\b", said)
     assert seconds < 30
     assert flux.load_checkpoint(tmp_path / "run.safetensors")["progress"]["epoch"] == 1
 
